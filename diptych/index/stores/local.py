@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +13,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diptych.index import caches
+from diptych.index.catalog import browsing
 from diptych.index.catalog.moving import blocks_of, put_block, remove_items
+from diptych.index.catalog.validation import stamp_of
 from diptych.index.filters.filters import Filters
 from diptych.index.model import check_same_model
 from diptych.index.stores.exhaustive import top_k
@@ -210,6 +213,40 @@ class LocalStore:
     def path_of(self, path: str) -> Path:
         """As `IndexFolder.path_of`."""
         return self.folder.path_of(path)
+
+    # --- browsing
+
+    def state(self) -> str:
+        """As `Store.state`."""
+        if not self.exists:
+            return "none"
+        facts = self.facts()  # the generation also counts new names, dates and captions, under which items stay
+        stamps = f"{stamp_of(facts, 'picture')} {stamp_of(facts, 'text')} {facts['generation']}"
+        return hashlib.blake2b(stamps.encode(), digest_size=6).hexdigest()
+
+    def newest_id(self) -> int:
+        """As `Store.newest_id`: what is added later has a higher one."""
+        return (self.folder.catalog.rows("SELECT max(id) FROM items")[0][0] or 0) if self.exists else 0
+
+    def listed(self, modality: Modality, filters: Filters, sort: browsing.Sort, order: browsing.Order) -> np.ndarray:
+        """As `Store.listed`."""
+        return browsing.listed(self.folder.catalog, modality, *self._condition(filters), sort, order)
+
+    def of_file(self, path: str, most: int = 1000) -> list[Item]:
+        """As `Store.of_file`."""
+        return self.items(browsing.items_of_file(self.folder.catalog, path, most))
+
+    def find(self, path: str, modality: Modality, at_s: float | None, line: int | None) -> int | None:
+        """As `Store.find`."""
+        return browsing.find(self.folder.catalog, path, modality, at_s, line)
+
+    def keys(self, modality: Modality, filters: Filters) -> dict[int, browsing.ItemKey]:
+        """As `Store.keys`, of all."""
+        return browsing.keys(self.folder.catalog, modality, *self._condition(filters))
+
+    def facets(self, filters: Filters) -> browsing.Facets:
+        """As `Store.facets`."""
+        return browsing.facets(self.folder.catalog, *self._condition(filters), self.subfolder)
 
     # --- copying
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float, Float16, Int64
 
+    from diptych.index.catalog.browsing import Facets, ItemKey, Order, Sort
     from diptych.index.catalog.stored_items import Block
     from diptych.index.catalog.validation import Item
     from diptych.index.filters.filters import Filters
@@ -117,6 +118,36 @@ class Store(Protocol):
 
     def path_of(self, path: str) -> Path:
         """The absolute path of a file, where the store's files are."""
+        ...
+
+    # --- browsing
+
+    def state(self) -> str:
+        """A short name of the state: it changes whenever what can be found changes."""
+        ...
+
+    def newest_id(self) -> int:
+        """The highest id; 0 where there are no items."""
+        ...
+
+    def listed(self, modality: Modality, filters: Filters, sort: Sort, order: Order) -> Int64[np.ndarray, " n"]:
+        """The first item of each file that passes the filters, in order; files without the value come last."""
+        ...
+
+    def of_file(self, path: str, most: int = 1000) -> list[Item]:
+        """The items of a file, ascending by id."""
+        ...
+
+    def find(self, path: str, modality: Modality, at_s: float | None, line: int | None) -> int | None:
+        """The id of this part of a file; None where there is none."""
+        ...
+
+    def keys(self, modality: Modality, filters: Filters) -> dict[int, ItemKey]:
+        """The keys of the items that pass the filters, by id. A store of millions may leave out all but some."""
+        ...
+
+    def facets(self, filters: Filters) -> Facets:
+        """The kinds, cameras, months and folders of the files that pass the filters, each with its number of files."""
         ...
 
     # --- copying

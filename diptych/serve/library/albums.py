@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.serve.library.items import ItemView, found, state_of
+from diptych.serve.library.items import ItemView, found
 from diptych.serve.web.problems import RequestProblem, not_found, storing
 from diptych.storage.atomic import atomic_write
 from diptych.storage.user import configuration
@@ -87,7 +87,7 @@ class Albums:
         """The saved searches without a cover, or whose cover is gone, that were not looked through as the index is."""
         with self._lock:
             searches = [album for album in self._read() if "search" in album]
-        version = state_of(index)
+        version = index.store.state()
         return [
             album for album in searches
             if not ids_of(index, _cover(album)) and album.get("cover", {}).get("version") != version
@@ -99,7 +99,7 @@ class Albums:
             albums = self._read()
             for album in albums:
                 if album["id"] == id and "search" in album:
-                    album["cover"] = {"files": _files(index, [item] if item else []), "version": state_of(index)}
+                    album["cover"] = {"files": _files(index, [item] if item else []), "version": index.store.state()}
                     self._write(albums)
 
     def delete(self, id: str) -> None:
@@ -154,14 +154,8 @@ def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:
     """The ids that the files of a selection have now, in their order, without those that are gone."""
     if not index.exists:
         return []
-    sql = (
-        "SELECT items.id FROM items JOIN files ON files.id = items.file WHERE files.path = CAST(? AS TEXT) "
-        "AND items.modality = ? AND items.at_s IS ? AND items.line IS ? LIMIT 1"
-    )
-    ids = []
-    for path, modality, at_s, line in files:
-        ids += [id for (id,) in index.catalog.rows(sql, [path.encode("latin-1"), modality, at_s, line])]
-    return ids
+    found_ids = (index.store.find(os.fsdecode(path.encode("latin-1")), *part) for path, *part in files)
+    return [id for id in found_ids if id is not None]
 
 
 def _without_missing(index: LocalIndex, files: list[list[Any]]) -> list[list[Any]]:

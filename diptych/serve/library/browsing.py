@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from diptych.index.catalog.browsing import Order, Sort
 from diptych.serve.library.facets import facets
-from diptych.serve.library.items import Order, Sort, ids_in_order, state_of
+from diptych.serve.library.items import ids_in_order
 from diptych.serve.library.pages import IdList, Lists
 from diptych.serve.library.searching import filters_of
 
@@ -33,11 +34,11 @@ class Browsing:
     ) -> tuple[str, IdList]:
         """The items that pass the filters `wanted`, in order, with the list's cursor. Raises FilterError."""
         make = partial(ids_in_order, index, filters_of(wanted), sort, order)
-        return self._lists.get(cursor, [wanted, sort, order], state_of(index), lambda: IdList(make()))
+        return self._lists.get(cursor, [wanted, sort, order], index.store.state(), lambda: IdList(make()))
 
     def counted(self, index: LocalIndex, wanted: dict[str, Any]) -> dict[str, Any]:
         """What filters can select among the files that pass those `wanted`. Raises FilterError."""
-        _, counts = self._counts.get(None, wanted, state_of(index), partial(facets, index, filters_of(wanted)))
+        _, counts = self._counts.get(None, wanted, index.store.state(), partial(facets, index, filters_of(wanted)))
         return counts
 
     def make_ahead(self, state: str | None = None) -> None:

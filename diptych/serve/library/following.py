@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.media.items import Modality
 
-_KEYS = (  # each paragraph of a text is a hit
-    "SELECT items.id, coalesce(files.digest, files.id), CASE files.kind WHEN 'text' THEN items.line END, files.path "
-    "FROM items JOIN files ON files.id = items.file"
-)
-
 
 def following(
     index: LocalIndex, query: Query, filters: Filters, modality: Modality, head: list[RankedHit],
@@ -31,25 +26,21 @@ def following(
     JPEG are two, and copies are not listed."""
     if not index.exists or not head:
         return []
-    nearest = index.nearest(modality)
-    condition, values = filters.within(index.subfolder).condition()
-    rows = index.catalog.rows(f"{_KEYS} WHERE items.modality = ? AND ({condition})", [modality, *values])
-    keys: dict[int, tuple[Any, str]] = {id: ((digest, line), path) for id, digest, line, path in rows}
+    keys, selection = index.store.keys(modality, filters), index.store.select(modality, filters)
     if not keys:
         return []
-    terms, allowed = query.term_vectors(index.model, truncate=True), np.sort(np.fromiter(keys, np.int64, len(keys)))
+    terms = query.term_vectors(index.model, truncate=True)
     vector = standardised_in([index.store], modality, query, terms, index.model).combined(terms)
-    is_all = not filters.within(index.subfolder)
-    ids, cosines = nearest.search(vector, len(nearest), allowed_ids=None if is_all else allowed)
+    ids, cosines = selection.search(vector, max(1, len(selection)))
     start = f"{index.subfolder}/" if index.subfolder else ""
     copies = {start + path for hit in head for path in hit.copies}  # as shown: one that is not UTF-8 may come twice
-    seen = {keys[hit.id][0] for hit in head if hit.id in keys} | {keys[id][0] for id in own if id in keys}
+    seen = {keys[id].content for id in [*(hit.id for hit in head), *own] if id in keys}
     slope, offset = _line(head)
     hits = []
     for id, cosine in zip(ids.tolist(), np.clip(cosines, -1, 1).tolist(), strict=True):
-        key, path = keys.get(id, (None, ""))
-        if id <= newest and key is not None and key not in seen and path not in copies:
-            seen.add(key)
+        key = keys.get(id)
+        if id <= newest and key is not None and key.content not in seen and key.path not in copies:
+            seen.add(key.content)
             hits.append(RankedHit(id, cosine, None if slope is None else slope * cosine + offset, ()))
     return hits
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.index.catalog.validation import stamp_of
 from diptych.index.filters.filters import Filters
-from diptych.index.model import check_fits
+from diptych.index.model import check_fingerprint
 from diptych.index.search.shots import copies_of
 from diptych.serve.web.problems import not_found
 
 if TYPE_CHECKING:
-    from diptych.index.catalog.catalog import Item
+    from diptych.index.catalog.browsing import Order, Sort
+    from diptych.index.catalog.validation import Item
     from diptych.index.local import LocalIndex
-
-Sort = Literal["taken_at", "path", "added", "size"]
-Order = Literal["asc", "desc"]
-_COLUMNS: dict[Sort, str] = {"taken_at": "files.taken_at", "path": "files.path", "added": "first", "size": "files.size"}
 
 
 class ItemView(NamedTuple):
@@ -81,7 +77,7 @@ def found(index: LocalIndex, ids: Sequence[int]) -> list[Item]:
     if not index.exists:
         return []
     start = f"{index.subfolder}/" if index.subfolder else ""
-    return [item for item in index.catalog.items(ids) if item.path.startswith(start)]
+    return [item for item in index.store.items(ids) if item.path.startswith(start)]
 
 
 def one(index: LocalIndex, id: int) -> Item:
@@ -95,21 +91,12 @@ def ids_in_order(index: LocalIndex, filters: Filters, sort: Sort, order: Order) 
     """The first item of each file that passes the filters, (n,) int64."""
     if not index.exists:
         return np.empty(0, np.int64)
-    condition, values = filters.within(index.subfolder).condition()
-    modality = "text" if filters.kind == "text" else "picture"
-    sql = (
-        "SELECT min(items.id) AS first FROM files JOIN items ON items.file = files.id "
-        f"WHERE items.modality = ? AND files.reason IS NULL AND ({condition}) GROUP BY files.id "
-        f"ORDER BY {_COLUMNS[sort]} IS NULL, {_COLUMNS[sort]} {order.upper()}, files.path"
-    )
-    rows = index.catalog.rows(sql, [modality, *values])
-    return np.fromiter((id for (id,) in rows), np.int64, len(rows))
+    return index.store.listed("text" if filters.kind == "text" else "picture", filters, sort, order)
 
 
 def siblings(index: LocalIndex, item: Item) -> list[Item]:
     """All items of the item's file, in their order."""
-    sql = "SELECT id FROM items WHERE file = (SELECT file FROM items WHERE id = ?) ORDER BY id LIMIT 1000"
-    return found(index, [id for (id,) in index.catalog.rows(sql, [item.id])])
+    return found(index, [one.id for one in index.store.of_file(item.path)])
 
 
 def copies(index: LocalIndex, item: Item) -> list[str]:
@@ -136,20 +123,6 @@ def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
 def stored_vectors(index: LocalIndex, ids: Iterable[int], dtype: type[np.floating] = np.float32) -> np.ndarray:
     """The vectors of these items, which exist, (n, dim). Raises IndexModelError where another process has embedded
     everything with another model since the server began."""
-    vectors = index.catalog.vectors_of(ids)
-    check_fits(index.on_disk.index_dir, index.catalog.facts(), index.model_for_reindex)
+    vectors = index.store.vectors_of(ids)
+    check_fingerprint(index.store.name, index.store.facts(), index.model_for_reindex)
     return vectors.astype(dtype, copy=False)
-
-
-def newest_id(index: LocalIndex) -> int:
-    """The id of the newest item: what is added later has a higher one."""
-    return (index.catalog.rows("SELECT max(id) FROM items")[0][0] or 0) if index.exists else 0
-
-
-def state_of(index: LocalIndex) -> str:
-    """A short name of the index's state: it changes whenever what can be found changes."""
-    if not index.exists:
-        return "none"
-    facts = index.catalog.facts()  # the generation also counts new names, dates and captions, under which items stay
-    stamps = f"{stamp_of(facts, 'picture')} {stamp_of(facts, 'text')} {facts['generation']}"
-    return hashlib.blake2b(stamps.encode(), digest_size=6).hexdigest()

@@ -19,7 +19,7 @@ from diptych.index.filters.geography import GeoBox, GeoCircle
 from diptych.index.search.query import Query, Term
 from diptych.index.search.results import Hit, SearchResult
 from diptych.serve.library.following import following
-from diptych.serve.library.items import ItemView, found, newest_id, one, shown, state_of, stored_vectors
+from diptych.serve.library.items import ItemView, found, one, shown, stored_vectors
 from diptych.serve.library.pages import HEAD, FoundHits, Lists, RankedHit, Ranking
 from diptych.serve.model.pictures import decoded_base64
 from diptych.serve.web.problems import RequestProblem
@@ -73,7 +73,7 @@ class Searching:
         texts = [term["text"] for term in asked["terms"] if term.get("text") is not None]
         self._model.embed_texts(texts, truncate=asked["truncate"])
         with self._pool.reading() as index:  # and given back: pictures of a query may take long to come
-            state, newest = state_of(index), newest_id(index)
+            state, newest = index.store.state(), index.store.newest_id()
         cursor, ranking = self._rankings.get(cursor, asked, state, partial(self._ranking, state, newest, asked))
         ranked = ranking.page(offset, limit)
         if offset + limit > HEAD // 2 and not ranking.is_complete:  # the rest takes a while: it is looked for ahead

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
+from diptych.index.catalog.browsing import Order, Sort
 from diptych.serve.library import items
 from diptych.serve.library.files.originals import CACHING, OriginalFile
 from diptych.serve.library.files.thumbnails import width_of
-from diptych.serve.library.items import Order, Sort
 from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query, has_tag
 from diptych.serve.service import OfLibrary, Served
 from diptych.serve.web.answers import ItemDetails, ItemsAnswer, LookupAnswer

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from diptych.extras import require
 from diptych.index.search.near_duplicates import THRESHOLD
-from diptych.serve.library.items import found, state_of
+from diptych.serve.library.items import found
 from diptych.serve.library.jobs import Job, Progress
 from diptych.serve.library.overview.duplicates import DuplicateGroups, duplicate_groups
 from diptych.serve.library.overview.layouts import Method
@@ -110,7 +110,7 @@ def _map(served: Service, library: Library, method: Method) -> tuple[str, Job]:
 
 def _state(library: Library) -> str:
     with library.pool.reading() as index:
-        return state_of(index)
+        return index.store.state()
 
 
 def _unfinished(job: Job) -> Response:

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
 from diptych import __version__
-from diptych.serve.library.items import shown, state_of
+from diptych.serve.library.items import shown
 from diptych.serve.library.overview.layouts import methods
 from diptych.serve.routes.asking import answered
 from diptych.serve.service import Library, OfLibrary, Served, Service
@@ -101,7 +101,7 @@ def state(served: Service, library: Library) -> dict[str, Any]:
             known["updated_at"] = updated if isinstance(updated, str) else None
         elif updating["state"] == "idle":
             updating["state"] = "absent"
-        name, version = shown(index.folder.name) or "/", state_of(index)
+        name, version = shown(index.folder.name) or "/", index.store.state()
     if updating["state"] == "idle":  # another process may have changed it
         library.browsing.make_ahead(version)
     if served.is_warming_up and updating["state"] in ("idle", "absent"):

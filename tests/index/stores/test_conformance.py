@@ -1,10 +1,7 @@
 """What every store promises, whoever keeps its rows: the same items, filters, scores, samples and errors."""
 
 import os
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,39 +11,10 @@ from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryErro
 from diptych.index.catalog.stored_items import Block
 from diptych.index.catalog.validation import Item
 from diptych.index.filters.filters import Filters
-from diptych.index.filters.geography import GeoBox, GeoCircle
 from diptych.index.stores.store import MODALITIES, Store
 from diptych.vectors.drawing import drawn
-from tests.stored_items import COUNT, FACTS, stored_block, vectors_of
-from tests.stores import DIM, MAKERS, MadeStore
-
-BLOCK = stored_block(range(1, COUNT + 1))
-OF = {stored.item.id: (stored, vector) for stored, vector in zip(*BLOCK, strict=True)}
-
-
-@pytest.fixture(scope="module", params=MAKERS)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeStore]:
-    """A store with all of BLOCK."""
-    with MAKERS[request.param](tmp_path_factory.mktemp("store")) as made:
-        made.store.set_facts(FACTS)
-        for start in range(0, COUNT, 400):
-            made.store.put(Block(BLOCK.items[start : start + 400], BLOCK.vectors[start : start + 400]))
-        yield made
-        made.store.close()
-
-
-@pytest.fixture
-def store(made: MadeStore) -> Store:
-    """The store with all of BLOCK; not to be changed."""
-    return made.store
-
-
-@pytest.fixture(params=MAKERS)
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MadeStore]:
-    """A store of its own."""
-    with MAKERS[request.param](tmp_path) as made:
-        yield made
-        made.store.close()
+from tests.stored_items import BLOCK, COUNT, FACTS, FILTERS, OF, passing, vectors_of
+from tests.stores import DIM, MadeStore
 
 
 def filled(made: MadeStore, block: Block) -> Store:
@@ -130,69 +98,6 @@ def test_counts(store: Store) -> None:
     pictures = sum(stored.item.modality == "picture" for stored in BLOCK.items)
     assert (counts.pictures, counts.texts, counts.failed) == (pictures, COUNT - pictures, 0)
     assert counts.files == len({stored.item.path for stored in BLOCK.items})
-
-
-def is_in(one: Item, south: float, west: float, north: float, east: float) -> bool:
-    """Whether a file lies in a box that does not cross the antimeridian."""
-    latitude, longitude = one.details.latitude, one.details.longitude
-    return latitude is not None and longitude is not None and south <= latitude <= north and west <= longitude <= east
-
-
-def dated(one: Item) -> str:
-    return one.details.taken_at or ""
-
-
-def sides(one: Item) -> tuple[int, int]:
-    return one.details.width or 0, one.details.height or 0
-
-
-# Filters, each with what it lets pass, said once more in Python
-FILTERS: list[tuple[Filters, Callable[[Item], Any]]] = [
-    (Filters(), lambda one: True),
-    (Filters(since="2015"), lambda one: dated(one) >= "2015"),
-    (Filters(since="2024-05"), lambda one: dated(one) >= "2024-05"),
-    (Filters(until="2014-03"), lambda one: "" < dated(one)[:7] <= "2014-03"),
-    (Filters(since="2012-02", until="2016-07-13"), lambda one: "2012-02" <= dated(one)[:10] <= "2016-07-13"),
-    (Filters(camera="canon"), lambda one: "canon" in (one.details.camera or "").lower()),
-    (Filters(camera="100% \\ 'real' \"_"), lambda one: "100% \\ 'real' \"_" in (one.details.camera or "")),
-    (Filters(camera="%"), lambda one: "%" in (one.details.camera or "")),
-    (Filters(min_width=2500), lambda one: sides(one)[0] >= 2500),
-    (Filters(min_height=4000), lambda one: sides(one)[1] >= 4000),
-    (Filters(min_megapixels=9.5), lambda one: sides(one)[0] * sides(one)[1] >= 9_500_000),
-    (Filters(orientation="landscape"), lambda one: sides(one)[0] > sides(one)[1]),
-    (Filters(orientation="portrait", min_width=100), lambda one: 100 <= sides(one)[0] < sides(one)[1]),
-    (Filters(orientation="square"), lambda one: 0 < sides(one)[0] == sides(one)[1]),
-    (Filters(kind="video"), lambda one: one.kind == "video"),
-    (Filters(subfolder="a"), lambda one: one.path.startswith("a/")),
-    (Filters(subfolder="a%b"), lambda one: one.path.startswith("a%b/")),
-    (Filters(subfolder="c'd"), lambda one: one.path.startswith("c'd/")),
-    (Filters(path="*.jpg"), lambda one: one.path.lower().endswith(".jpg")),
-    (Filters(path="a/**"), lambda one: one.path.startswith("a/")),
-    (Filters(path="a_b"), lambda one: one.path.startswith("a_b/")),
-    (Filters(path="g\\\\h/*"), lambda one: one.path.startswith("g\\h/")),
-    (Filters(path="\\[x\\]/*1*.png"), lambda one: re.fullmatch(r"\[x\]/[^/]*1[^/]*\.(?i:png)", one.path)),
-    (Filters(path="\u00fc/"), lambda one: one.path.split("/")[0] in ("\u00fc", "u\u0308")),
-    (Filters(path="b/*", subfolder="a"), lambda one: one.path.startswith("a/b/")),
-    (Filters(box=GeoBox(-10, -20, 40, 60)), lambda one: is_in(one, -10, -20, 40, 60)),
-    (Filters(box=GeoBox(0, 170, 90, -170)), lambda one: is_in(one, 0, 170, 90, 180) or is_in(one, 0, -180, 90, -170)),
-    (Filters(near=GeoCircle(48, 11, 3000)), lambda one: kilometres(one, 48, 11) <= 3000),
-    (Filters(near=GeoCircle(89, 0, 2000)), lambda one: kilometres(one, 89, 0) <= 2000),
-    (Filters(path="nowhere/*"), lambda one: False),
-]
-
-
-def kilometres(one: Item, latitude: float, longitude: float) -> float:
-    """By the haversine formula (Sinnott, 1984), on a sphere of the earth's mean radius."""
-    if one.details.latitude is None or one.details.longitude is None:
-        return np.inf
-    here, there = np.radians((one.details.latitude, latitude))
-    across = np.radians(one.details.longitude - longitude)
-    half = np.sin((here - there) / 2) ** 2 + np.cos(here) * np.cos(there) * np.sin(across / 2) ** 2
-    return float(2 * 6371.0088 * np.arcsin(min(1.0, np.sqrt(half))))
-
-
-def passing(filters: tuple[Filters, Any], modality: str) -> list[int]:
-    return [id for id, (stored, _) in OF.items() if stored.item.modality == modality and filters[1](stored.item)]
 
 
 @pytest.mark.parametrize("number", range(len(FILTERS)), ids=lambda number: repr(FILTERS[number][0])[:60])
