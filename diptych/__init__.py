@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from diptych.index.bulk import BulkResult as BulkResult
     from diptych.index.bulk import embed_in_bulk as embed_in_bulk
     from diptych.index.catalog.facts import ScanRules as ScanRules
+    from diptych.index.copying import copy_index as copy_index
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
     from diptych.index.filters.filters import Filters as Filters
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from diptych.index.filters.geography import GeoCircle as GeoCircle
     from diptych.index.local import LocalIndex as LocalIndex
     from diptych.index.local import open_index as open_index
+    from diptych.index.remote import StoreIndex as StoreIndex
     from diptych.index.search.near_duplicates import Copy as Copy
     from diptych.index.search.near_duplicates import Duplicates as Duplicates
     from diptych.index.search.near_duplicates import find_duplicates as find_duplicates
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from diptych.index.search.results import Hit as Hit
     from diptych.index.search.results import SearchResult as SearchResult
     from diptych.index.search.search import search_all as search_all
+    from diptych.index.stores.copying import CopyResult as CopyResult
     from diptych.index.update.precomputed import PrecomputedVectors as PrecomputedVectors
     from diptych.index.update.precomputed import open_precomputed as open_precomputed
     from diptych.index.update.results import UpdateResult as UpdateResult
@@ -122,7 +125,7 @@ __all__ = [  # noqa: RUF022
     # Search
     "open_index", "LocalIndex", "ScanRules", "UpdateResult", "IndexCounts", "Query", "Term", "Filters", "GeoBox",
     "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "open_precomputed",
-    "PrecomputedVectors", "embed_in_bulk", "BulkResult", "examine", "Finding",
+    "PrecomputedVectors", "embed_in_bulk", "BulkResult", "examine", "Finding", "StoreIndex", "copy_index", "CopyResult",
     # Evaluation
     "evaluate", "Evaluation", "compare_results", "MetricComparison", "Interval", "probe", "ProbeResult",
     "Probe", "Retrieval", "Recall",
@@ -189,6 +192,9 @@ _MODULES = {
     "BulkResult": "diptych.index.bulk",
     "examine": "diptych.index.doctor",
     "Finding": "diptych.index.doctor",
+    "StoreIndex": "diptych.index.remote",
+    "copy_index": "diptych.index.copying",
+    "CopyResult": "diptych.index.stores.copying",
     "evaluate": "diptych.evaluation.evaluate",
     "Evaluation": "diptych.evaluation.evaluate",
     "compare_results": "diptych.evaluation.paired_comparison",

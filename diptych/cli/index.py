@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from diptych.index.update.precomputed import PrecomputedVectors
     from diptych.index.update.results import UpdateResult
 
-ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # action on an index -> module that has its `command`
+# Action on an index -> module that has its `command`
+ACTIONS = {"duplicates": "diptych.cli.duplicates", "copy": "diptych.cli.index_copy"}
 
 MAX_NAMED = 3  # files that were read only in part
 
@@ -121,6 +122,7 @@ def command(
     diptych index ~/Pictures
     diptych index ~/Pictures --exclude "*.gif" --exclude drafts/ --watch
     diptych index duplicates ~/Pictures     pictures that are nearly the same
+    diptych index copy ~/Pictures postgresql://localhost/media
     diptych index ./duplicates              a folder of that name
     """
     from diptych.index.update.precomputed import open_precomputed

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.auto_update import FailureReport, update_if_needed
+from diptych.cli.auto_update import FailureReport
 from diptych.cli.exit_codes import FAILED, NOTHING
 from diptych.cli.filters import filter_options, filters_of
 from diptych.cli.options import (
     failures_json,
     model_options,
-    open_model,
     print_json,
     print_status,
     remembered_links_option,
@@ -30,16 +27,18 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
+from diptych.cli.search_targets import FolderTarget, SearchTarget, open_targets, updated
 from diptych.cli.search_words import no_such_option, split_text_and_folders
 from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
-from diptych.cli.trusting import opened, report_links_not_remembered, trust_option
+from diptych.cli.trusting import trust_option
 from diptych.display.counting import counted
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
     from diptych.index.filters.filters import Filters
     from diptych.index.local import LocalIndex
+    from diptych.index.remote import StoreIndex
     from diptych.index.search.query import Query, UnseenWords
     from diptych.index.search.results import Hit, SearchResult
     from diptych.index.search.search import SearchModality
@@ -162,8 +161,8 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         options["relevant"] = True
         if not isfinite(options["threshold"]):
             raise click.UsageError(f"--threshold is {options['threshold']}; wanted a finite number, such as -0.5.")
-    with _open_targets(folders or ["."], options) as targets:
-        report = FailureReport.merged(update_if_needed(*target, options["update"]) for target in targets)
+    with open_targets(folders or ["."], options) as targets:
+        report = FailureReport.merged(updated(target, options["update"]) for target in targets)
         result = _search_targets(targets, query, filters, options)
         if options["truncate"]:
             report_truncated(targets[0].index.model, [str(term.value) for term in query.terms if term.kind == "text"])
@@ -182,46 +181,8 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
     return code
 
 
-class _SearchTarget(NamedTuple):
-    """An index, and its folder as the user typed it."""
-
-    index: LocalIndex
-    folder: str
-
-    def typed(self, path: Path) -> Path | None:
-        """A file's path below the folder as the user typed it; None if the file is elsewhere."""
-        below = self.index.folder
-        return Path(self.folder) / path.relative_to(below) if path.is_relative_to(below) else None
-
-
-@contextmanager
-def _open_targets(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list[_SearchTarget]]:
-    """The indexes of these folders, all of one model: a missing index will be made with the model of the others."""
-    from diptych.index.search.search import check_one_model
-
-    opener = cache(partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}))
-    with ExitStack() as stack:
-        targets: list[_SearchTarget] = []
-        for folder in folders:
-            index = opened(
-                folder, model=options["model"], index=options["index_dir"], follow_links=options["follow_links"],
-                open_model=opener, trust=options["trust"],
-            )  # fmt: skip
-            report_links_not_remembered(index, options["follow_links"])
-            if not any(index.folder.is_relative_to(other.folder) and index.root == other.root for other, _ in targets):
-                targets.append(_SearchTarget(stack.enter_context(index), folder))
-        existing = [index for index, _ in targets if index.exists]
-        if existing and len(targets) > 1:
-            check_one_model(existing)
-            for position, (index, folder) in enumerate(targets):
-                if not index.exists:
-                    index = opened(folder, model=existing[0].model_for_reindex, follow_links=options["follow_links"])
-                    targets[position] = _SearchTarget(stack.enter_context(index), folder)
-        yield targets
-
-
 def _search_targets(
-    targets: Sequence[_SearchTarget], query: Query, filters: Filters, options: Mapping[str, Any]
+    targets: Sequence[SearchTarget], query: Query, filters: Filters, options: Mapping[str, Any]
 ) -> SearchResult:
     """The hits, with paths below the folders as the user typed them."""
     from diptych.index.search.search import search_all
@@ -250,7 +211,7 @@ def _unseen_sentence(unseen: UnseenWords, relevant: bool) -> str:
 
 
 def _report_no_hits(
-    targets: Sequence[_SearchTarget], result: SearchResult, failures: Mapping[str, Failure], find: str, filters: Filters
+    targets: Sequence[SearchTarget], result: SearchResult, failures: Mapping[str, Failure], find: str, filters: Filters
 ) -> int:
     """Print why there are no hits; return the exit code."""
     counts = [target.index.counts() for target in targets]
@@ -276,13 +237,14 @@ def _report_no_hits(
     return NOTHING
 
 
-def _report_undated(targets: Sequence[_SearchTarget], filters: Filters) -> None:
+def _report_undated(targets: Sequence[SearchTarget], filters: Filters) -> None:
     """For a filter by date: print how many files have a date."""
     from diptych.index.filters.filters import count_dated
 
     if not (filters.since or filters.until) or filters.file_dates:
         return
-    counts = [count_dated(index.catalog, filters.within(index.subfolder)) for index, _ in targets]
+    folders = [target.index for target in targets if isinstance(target, FolderTarget)]
+    counts = [count_dated(index.catalog, filters.within(index.subfolder)) for index in folders]
     files, dated = (sum(numbers) for numbers in zip(*counts, strict=True))
     if dated < files:
         number = f"only {dated:,} of these {files:,} files record" if dated else "no file here records"
@@ -318,7 +280,7 @@ def _print(result: SearchResult, query: Query, failures: Mapping[str, Failure], 
         results.plain_lines(result.hits)
 
 
-def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[str, Any]) -> None:
+def _write(index: LocalIndex | StoreIndex, query: Query, hits: list[Hit], options: Mapping[str, Any]) -> None:
     """Write --sheet and --show-input, and open files for --open."""
     from diptych.cli import results
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import click
 
 from diptych.cli.options import print_status
+from diptych.index.stores.uri import is_store_uri
 
 _IMAGE = "Wanted folders to search in; --image FILE searches by a picture."
 _QUOTES = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
@@ -23,10 +24,10 @@ class SearchWords(NamedTuple):
 
 
 def split_text_and_folders(words: Sequence[str], *, has_terms: bool) -> SearchWords:
-    """TEXT is the only word that is not a folder, at any position. If all words are folders, there is no TEXT if the
-    query has other terms; otherwise TEXT is the first word. Raises UsageError for anything else."""
-    folders = [word for word in words if os.path.isdir(word)]
-    others = [word for word in words if not os.path.isdir(word)]
+    """TEXT is the only word that is not a folder or an address of a store, at any position. If all words are, there is
+    no TEXT if the query has other terms; otherwise TEXT is the first word. Raises UsageError for anything else."""
+    folders = [word for word in words if _is_index(word)]
+    others = [word for word in words if not _is_index(word)]
     if missing := _missing_folder(others):
         if os.path.exists(missing):
             raise click.UsageError(f"{missing} is not a folder. {_IMAGE}")
@@ -48,6 +49,11 @@ def split_text_and_folders(words: Sequence[str], *, has_terms: bool) -> SearchWo
         )
     print_status(f"searching for {first!r} in {', '.join(rest)}; the folder of that name is ./{first}")
     return SearchWords(first, rest)
+
+
+def _is_index(word: str) -> bool:
+    """Whether a word is a folder, or the address of a store."""
+    return is_store_uri(word) or os.path.isdir(word)
 
 
 def no_such_option(error: click.NoSuchOption, words: Sequence[str]) -> str | None:

@@ -25,6 +25,7 @@ from diptych.index.model import (
 from diptych.index.roots import INDEX_DIR_NAME, find_root
 from diptych.index.search.search import in_one, search_all
 from diptych.index.stores.local import LocalStore
+from diptych.index.stores.uri import is_store_uri
 from diptych.index.update.results import Progress, UpdateResult
 from diptych.index.update.update import update
 from diptych.media.items import IndexCounts, Modality
@@ -64,7 +65,12 @@ def open_index(
     If a folder above has an index that covers `folder`, that index is opened, limited to `folder` (see
     `diptych.index.roots`); `index`=`folder`/.diptych makes a separate one. Raises IndexDirectoryError where `exclude`,
     `hidden` or `follow_links` are given for such a folder.
+
+    The address of a store, such as postgresql://host/database#photos, gives a `diptych.StoreIndex`; `model`, `trust`
+    and `open_model` count.
     """
+    if is_store_uri(folder):
+        return _at_address(os.fspath(folder), model, open_model, trust)
     os.scandir(folder).close()
     path = Path(os.path.abspath(os.fsdecode(folder)))
     root, subfolder = find_root(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
@@ -83,6 +89,13 @@ def open_index(
     if opened.on_disk.is_apart:
         check_root(opened.on_disk)
     return opened
+
+
+def _at_address(address: str, model: Any, open_model: OpenModel | None, trust: bool) -> Any:
+    """A `StoreIndex`. Its type is not the one of folders, which nearly all callers open; `search` is the same."""
+    from diptych.index.remote import StoreIndex
+
+    return StoreIndex.at(address, model=model, open_model=open_model, trust=trust)
 
 
 class _GivenRule:

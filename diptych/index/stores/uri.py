@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from diptych.errors import ArgumentError
 
@@ -34,6 +33,8 @@ class StoreURI(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> StoreURI:
         """Raises ArgumentError for an address that is none of a store; the message shows no password."""
+        from urllib.parse import unquote
+
         found = _START.match(text)
         scheme = _SCHEMES.get(found[1].lower()) if found else None
         if scheme is None:
@@ -75,6 +76,8 @@ def hidden(text: str, secrets: frozenset[str]) -> str:
 
 def _secrets_in(address: str) -> frozenset[str]:
     """Passwords and tokens, as written and as they are meant."""
+    from urllib.parse import unquote
+
     userinfo, at, _ = address.partition("://")[2].partition("?")[0].rpartition("@")
     written = {userinfo.partition(":")[2]} if at else set[str]()
     query = address.partition("?")[2]
