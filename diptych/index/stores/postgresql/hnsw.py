@@ -21,8 +21,11 @@ from diptych.media.items import Modality
 MAX_DIM = 4000  # numbers of a halfvec in an index
 LINKS, BREADTH = 16, 200  # m and ef_construction
 MIN_ROWS = 20_000  # below these, comparing all takes less than 10 ms
-EFFORTS = (40, 60, 80, 100, 140, 200, 300, 400, 600, 800, 1000)  # hnsw.ef_search; 1000 is pgvector's limit
-TARGET_RECALL, RECALL_AT, QUERIES = 0.985, 10, 128  # 0.98 is wanted for other queries
+# Items that a search visits. The first MAX_EF are found at once, more by going on from there
+EFFORTS = (40, 60, 80, 100, 140, 200, 300, 400, 600, 800, 1000, 1500, 2500, 4000, 8000)
+MAX_EF = 1000  # pgvector's limit of hnsw.ef_search
+TARGET_RECALL, QUERIES = 0.99, 128  # 0.98 is wanted, for other queries
+SHORT, LONG = 10, 100  # lengths of lists whose recall is measured
 TUNED_GROWTH = 2  # times as many rows: tune again
 _BYTES_PER_ROW = 2 * LINKS * 8 + 350  # of the graph in memory while it is built, besides the vector
 _LEAST_MB, _MOST_MB = 64, 2048  # of maintenance_work_mem
@@ -32,26 +35,36 @@ Progress = Callable[[int, int], None]
 
 
 class Effort(NamedTuple):
-    """What was measured: the breadth of a search, the recall of the ten nearest, and of how many rows. `breadth` is 0
-    where no breadth reaches TARGET_RECALL, so that all rows are compared."""
+    """How many items must be visited for the SHORT and the LONG list of the nearest, the recall that was measured of
+    the short one, and of how many rows. A number is 0 where none of EFFORTS reaches TARGET_RECALL, so that all rows are
+    compared."""
 
-    breadth: int
+    short: int
+    long: int
     recall: float
     rows: int
 
     @classmethod
     def of(cls, facts: dict[str, Any], modality: Modality) -> Effort | None:
         """The effort in the facts; None if it was not measured, or is not one of ours."""
-        found = facts.get(fact(modality))
         try:
-            breadth, recall, rows = str(found).split()
-            effort = cls(int(breadth), float(recall), int(rows))
+            short, long, recall, rows = str(facts.get(fact(modality))).split()
+            effort = cls(int(short), int(long), float(recall), int(rows))
         except ValueError:
             return None
-        return effort if 0 <= effort.breadth <= EFFORTS[-1] and effort.rows > 0 else None
+        is_ours = all(0 <= visited <= EFFORTS[-1] for visited in effort[:2]) and effort.rows > 0
+        return effort if is_ours else None
 
     def __str__(self) -> str:
-        return f"{self.breadth} {self.recall:.4f} {self.rows}"
+        return f"{self.short} {self.long} {self.recall:.4f} {self.rows}"
+
+    def visited(self, k: int) -> int:
+        """How many items must be visited for a list of `k`; 0 if that is not known."""
+        if k <= SHORT or not self.short:
+            return self.short
+        if k > LONG or not self.long:
+            return -(-self.long * k // LONG)
+        return self.short + max(0, self.long - self.short) * (k - SHORT) // (LONG - SHORT)
 
 
 def fact(modality: Modality) -> str:
@@ -116,20 +129,23 @@ def _create(connection: Connection, statement: sql.Composed, name: sql.Composabl
 
 
 def tuned(
-    search: Callable[[np.ndarray, int], np.ndarray],
-    exact: Callable[[np.ndarray], np.ndarray],
-    queries: np.ndarray,
-    rows: int,
+    search: Callable[[np.ndarray, int, int], np.ndarray], queries: np.ndarray, right: np.ndarray, rows: int
 ) -> Effort:
-    """The least breadth whose recall suffices. `search` finds ids for a query at a breadth, `exact` the right ones."""
-    truth = [exact(query) for query in queries]
-    recall = 0.0
-    for breadth in EFFORTS:
-        found = [search(query, breadth) for query in queries]
-        recall = float(np.mean([np.isin(right, some).mean() for right, some in zip(truth, found, strict=True)]))
-        if recall >= TARGET_RECALL:
-            return Effort(breadth, recall, rows)
-    return Effort(0, recall, rows)
+    """The least effort whose recall suffices. `search` finds as many ids for a query, visiting as many items; `right`
+    are the LONG nearest of each query, (queries, LONG), best first."""
+
+    def least(length: int, first: int) -> tuple[int, float]:
+        recall = 0.0
+        for visited in EFFORTS[EFFORTS.index(first) :]:
+            found = [search(query, length, visited) for query in queries]
+            hits = [np.isin(true[:length], some).mean() for true, some in zip(right, found, strict=True)]
+            recall = float(np.mean(hits))
+            if recall >= TARGET_RECALL:
+                return visited, recall
+        return 0, recall
+
+    short, recall = least(SHORT, EFFORTS[0])
+    return Effort(short, least(LONG, short)[0] if short else 0, recall, rows)
 
 
 def queries_for(own: np.ndarray, other: np.ndarray) -> np.ndarray:

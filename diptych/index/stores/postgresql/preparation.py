@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from diptych.index.stores.exhaustive import top_k
 from diptych.index.stores.postgresql import hnsw
 from diptych.index.stores.postgresql.connection import Connection, Database
 from diptych.index.stores.postgresql.schema import Tables
@@ -43,11 +44,10 @@ def _measured(connection: Connection, source: Source, sample: Sample) -> hnsw.Ef
     every = PostgreSQLSelection(source, None, None)
     queries = hnsw.queries_for(sample(source.modality, _DRAWN)[1], sample(others[source.modality], _DRAWN)[1])
 
-    def search(query: np.ndarray, breadth: int) -> np.ndarray:
+    right = np.stack([ids for ids, _ in top_k(every.fetched(), queries, hnsw.LONG)])
+
+    def search(query: np.ndarray, length: int, visited: int) -> np.ndarray:
         with connection.transaction():
-            return every.by_index(connection, query, hnsw.RECALL_AT, breadth)[0]
+            return every.by_index(connection, query, length, visited)[0]
 
-    def exact(query: np.ndarray) -> np.ndarray:
-        return every.compared(connection, query, hnsw.RECALL_AT)[0]
-
-    return hnsw.tuned(search, exact, queries, source.known.state.count(source.modality))
+    return hnsw.tuned(search, queries, right, source.known.state.count(source.modality))

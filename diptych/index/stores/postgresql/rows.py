@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg import sql
 
+from diptych.errors import IndexDamagedError
 from diptych.index.catalog import validation
 from diptych.index.catalog.stored_items import StoredItem
 from diptych.index.catalog.validation import DETAILS, Item
@@ -84,10 +85,10 @@ def halfvecs(vectors: np.ndarray) -> list[bytes]:
 
 
 def vectors_in(values: Sequence[bytes], dim: int) -> np.ndarray:
-    """The vectors, (n, dim) float16, in halfvecs that were read. Raises ValueError if one has another dimension."""
+    """The vectors, (n, dim) float16, in halfvecs. Raises IndexDamagedError if one has another dimension."""
     size = _HEADER_BYTES + 2 * dim
     if any(len(value) != size for value in values):
-        raise ValueError(f"a vector without {dim} numbers")
+        raise IndexDamagedError(f"the table has a vector that is not of {dim} numbers, as the index says.")
     rows = np.frombuffer(b"".join(values), ">u2").reshape(len(values), dim + 2)
     return rows[:, 2:].astype("<u2").view(np.float16)
 

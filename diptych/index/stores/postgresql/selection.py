@@ -25,13 +25,14 @@ Found = tuple[np.ndarray, np.ndarray]
 COUNTED = 250_000  # items of a modality up to which those that pass are counted
 MAX_COMPARED = 500_000  # items that are compared one by one without a warning
 MAX_FETCHED = 100_000  # items whose vectors are fetched for many queries at once
-_MANY = 4  # queries
 _SAMPLE, _ENOUGH = 20_000, 200  # items of a sample, and those of them that must pass for an estimate
 _QUICK_SAMPLE = 1_000
 _FETCHED = 4_096  # vectors at a time
 _MORE, _PART = 16, 8  # candidates more than wanted: these and one in eight, because a query is rounded to float16
-# Microseconds, measured: to visit an item of the index of vectors, to pass over a row, to compare one
-_VISIT_US, _PASS_US, _COMPARE_US = 25.0, 0.25, 0.5
+# Microseconds, measured: to visit an item of the index of vectors, to pass over a row, to compare one, to fetch one
+_VISIT_US, _PASS_US, _COMPARE_US, _FETCH_US = 20.0, 0.2, 0.4, 8.0
+_KEPT = 0.75  # of those that are expected to pass, so that the index seldom has to go on for the last of them
+_PLANNED = "SELECT set_config('enable_seqscan', 'on', true), set_config('enable_sort', 'on', true)"
 _ITERATIVE = (
     "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true), "
     "set_config('hnsw.max_scan_tuples', %s, true), set_config('hnsw.scan_mem_multiplier', '16', true), "
@@ -122,16 +123,30 @@ class PostgreSQLSelection:
     def search(self, query: np.ndarray, k: int) -> Found:
         """As `Selection.search`. Approximate only by an index of vectors; a limit is filled whatever the way."""
         query = self._checked(query, k)
-        return self._source.database.run(lambda connection: self._found(connection, query, k))
+        visited = self._visited(k) if query.any() else 0
+
+        def found(connection: Connection) -> Found:
+            if visited:
+                ids, cosines = self.by_index(connection, query, k, visited)
+                if len(ids) == k:
+                    return ids, cosines
+            return self.compared(connection, query, k)
+
+        return self._source.database.run(found)
 
     def search_many(self, queries: np.ndarray, k: int) -> list[Found]:
         """As `Selection.search_many`. Where all are compared, and they are few, their vectors are fetched once."""
         checked = [self._checked(query, k) for query in queries]
-        if len(checked) > _MANY and self._passing() <= MAX_FETCHED:
-            is_compared = self._source.database.run(lambda connection: not self._breadth(connection, k))
-            if is_compared:
-                return top_k(self._fetched(), np.stack(checked), k)
+        if checked and self._is_fetched(len(checked), k):
+            return top_k(self.fetched(), np.stack(checked), k)
         return [self.search(query, k) for query in checked]
+
+    def _is_fetched(self, queries: int, k: int) -> bool:
+        """Whether it is fastest to fetch all vectors that pass once, for so many queries."""
+        passing = self._passing()
+        scan_us, visited = self._all * _PASS_US, self._visited(k)
+        one_us = visited * _VISIT_US if visited else scan_us + passing * _COMPARE_US
+        return passing <= MAX_FETCHED and scan_us + passing * _FETCH_US < queries * one_us
 
     def _checked(self, query: np.ndarray, k: int) -> np.ndarray:
         dim, query = self._source.known.state.dim, np.ascontiguousarray(query, np.float32)
@@ -139,34 +154,28 @@ class PostgreSQLSelection:
             raise ArgumentError(f"query shape {query.shape}, k = {k}; wanted {dim} finite numbers and k of 1 or more.")
         return query
 
-    def _found(self, connection: Connection, query: np.ndarray, k: int) -> Found:
-        breadth = self._breadth(connection, k) if query.any() else 0
-        if breadth:
-            ids, cosines = self.by_index(connection, query, k, breadth)
-            if len(ids) == k:
-                return ids, cosines
-        return self.compared(connection, query, k)
-
-    def _breadth(self, connection: Connection, k: int) -> int:
-        """How many items a search by the index visits at least, 0 if comparing all is faster or there is no index."""
-        passing, every = self._passing(), self._all
+    def _visited(self, k: int) -> int:
+        """How many items a search by the index visits, 0 if comparing all is faster or there is no such index. Where a
+        part of all passes filters, the k nearest of these are among as many more of all."""
+        every = self._all
         if every < hnsw.MIN_ROWS:
             return 0
-        effort = self._effort(connection)
-        if effort is None or not effort.breadth:
-            if passing > MAX_COMPARED and effort is None:
-                self._warn(passing)
+        passing, effort = self._passing(), self._effort()
+        if effort is None and passing > MAX_COMPARED:
+            self._warn(passing)
+        if effort is None:
             return 0
-        visited = max(effort.breadth, _candidates(k)) * every / max(passing, 1.0)
+        nearest = min(every, int(k * every / max(passing, 1.0)))
+        visited = min(every, effort.visited(nearest))
         is_dearer = visited * _VISIT_US > every * _PASS_US + passing * _COMPARE_US
-        return 0 if is_dearer else max(effort.breadth, min(_candidates(k), hnsw.EFFORTS[-1]))
+        return 0 if is_dearer else visited
 
-    def _effort(self, connection: Connection) -> hnsw.Effort | None:
+    def _effort(self) -> hnsw.Effort | None:
         """That of the index of vectors, if there is one."""
-        modality, known = self._source.modality, self._source.known
+        database, tables, known, modality = self._source
         effort = hnsw.Effort.of(known.state.facts, modality)
         if effort and modality not in known.built:
-            known.built[modality] = bool(hnsw.is_built(connection, self._source.tables, modality))
+            known.built[modality] = bool(database.run(lambda connection: hnsw.is_built(connection, tables, modality)))
         return effort if effort and known.built[modality] else None
 
     def _warn(self, passing: float) -> None:
@@ -176,35 +185,39 @@ class PostgreSQLSelection:
             reason = "it has none; `prepare` of the store builds it, as copying into it does"
         warn(f"{name}: about {passing:,.0f} vectors are compared one by one without an index ({reason}).")
 
-    def by_index(self, connection: Connection, query: np.ndarray, k: int, breadth: int) -> Found:
-        """The nearest by the index of vectors. With filters as many that pass are asked for as would be visited without
-        any, because the index stops when a limit is filled, not when it is right."""
-        limit = _candidates(k) if self._condition is None else max(_candidates(k), breadth)
+    def by_index(self, connection: Connection, query: np.ndarray, k: int, visited: int) -> Found:
+        """The nearest by the index of vectors, which visits about so many items. pgvector stops when a limit is filled,
+        not when it is right, so the limit is what passes of these, and the best of them are kept."""
+        part = 1.0 if self._condition is None else self._passing() / max(self._all, 1)
+        is_at_once = self._condition is None and visited <= hnsw.MAX_EF
+        limit = _candidates(k) if is_at_once else max(_candidates(k), int(_KEPT * visited * part))
+        breadth = min(hnsw.MAX_EF, max(visited, hnsw.EFFORTS[0]))
         connection.execute(_ITERATIVE, [str(breadth), str(max(20_000, min(self._all, 2**31 - 1)))])
-        found = self._ranked(connection, sql.SQL("ORDER BY vector <=> %s::halfvec LIMIT %s"), query, limit, k)
-        connection.execute("SELECT set_config('enable_seqscan', 'on', true), set_config('enable_sort', 'on', true)")
+        statement = (
+            "SELECT id, vector FROM (SELECT id, vector, vector <#> %s::halfvec AS distance FROM {items} {where} "
+            "ORDER BY vector <=> %s::halfvec LIMIT %s) AS near ORDER BY distance, id LIMIT %s"
+        )
+        text = _as_text(query)
+        found = self._ranked(connection, statement, [text, *self._values, text, limit, _candidates(k)], query, k)
+        connection.execute(_PLANNED)
         return found
 
     def compared(self, connection: Connection, query: np.ndarray, k: int) -> Found:
         """The nearest of all that pass; the operator is one that the index of vectors does not serve."""
-        return self._ranked(
-            connection, sql.SQL("ORDER BY vector <#> %s::halfvec, id LIMIT %s"), query, _candidates(k), k
-        )
+        statement = "SELECT id, vector FROM {items} {where} ORDER BY vector <#> %s::halfvec, id LIMIT %s"
+        return self._ranked(connection, statement, [*self._values, _as_text(query), _candidates(k)], query, k)
 
-    def _ranked(self, connection: Connection, order: sql.Composable, query: np.ndarray, limit: int, k: int) -> Found:
-        statement = self._source.tables.sql(
-            "SELECT id, vector FROM {items} {where} {order}", where=self._where, order=order
-        )
-        with connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(statement, [*self._values, _as_text(query), limit]).fetchall()
+    def _ranked(self, connection: Connection, statement: str, values: list, query: np.ndarray, k: int) -> Found:
+        """The rows of a statement, by the exact cosines of their vectors with the query."""
+        rows = _binary(connection, self._source.tables.sql(statement, where=self._where), values)
         ids = np.fromiter((id for id, _ in rows), np.int64, len(rows))
         vectors = vectors_in([vector for _, vector in rows], len(query))
         cosines = exact_inner_products(vectors, query, np.arange(len(rows)))
-        order_of = np.lexsort((ids, -cosines))
-        kept = order_of[are_unit(vectors)[order_of]][:k]
+        order = np.lexsort((ids, -cosines))
+        kept = order[are_unit(vectors)[order]][:k]
         return ids[kept], cosines[kept]
 
-    def _fetched(self) -> Iterator[Found]:
+    def fetched(self) -> Iterator[Found]:
         """The ids and vectors of all that pass, ascending by id."""
         after, more = -(1 << 63), sql.SQL("AND id > %s ORDER BY id LIMIT %s")
         statement = self._source.tables.sql(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BLOCK = 2048  # items
 _IDS = 100_000  # at a time
 _STEMS = 1000  # in a statement
-_PUT_S = 0.01  # seconds for each row of a block, besides the time limit: as long as an index of vectors may take
+_PUT_S = 0.05  # seconds for each row of a block, besides the time limit: what an index of vectors may take
 
 
 class PostgreSQLStore:

@@ -1,7 +1,7 @@
 """Texts that PostgreSQL cannot hold: with NUL, or, as names of files may be, with bytes that are not UTF-8.
 
 Each such byte is stored as one character of Unicode's last private area, so that patterns count it once, as Python
-does. These characters themselves are stored as their bytes.
+does. These characters themselves are stored as their bytes, four each.
 """
 
 from __future__ import annotations
