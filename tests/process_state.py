@@ -21,7 +21,7 @@ LASTING = {
     "diptych.index.catalog.schema._current_schema",
     "diptych.index.folder._joined",
     "diptych.index.search.shots._named_camera_file",
-    "diptych.index.stores.postgresql.path_regex._cased",
+    "diptych.index.stores.postgresql.filters.path_regex._cased",
     "diptych.index.catalog.schema.known_schemas",
     "diptych.scoring.same_picture._averages_of",
     "diptych.scoring.same_picture._windows",

@@ -35,18 +35,19 @@ _OTHERS = (
     "CREATE INDEX items_digest ON {items} USING hash (digest)",
     "CREATE INDEX items_taken_at ON {items} (left(taken_at, 19)) WHERE taken_at IS NOT NULL",
     'CREATE TABLE {facts} (key text COLLATE "C" PRIMARY KEY, value jsonb NOT NULL)',
-    "CREATE TABLE {state} (format bigint NOT NULL, change bigint NOT NULL, picture bigint NOT NULL, "
-    "text bigint NOT NULL)",
+    "CREATE TABLE {state} (format bigint NOT NULL, made text NOT NULL, change bigint NOT NULL, "
+    "picture bigint NOT NULL, text bigint NOT NULL)",
 )
 _FOREIGN = """SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = %s AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') LIMIT 1"""
 
 
 class State(NamedTuple):
-    """What is known of an index without reading its items: a number that every `change` of it increases, the items of
-    each modality, and the facts."""
+    """What is known of an index without reading its items: a name that no other has, given when it was `made`; a number
+    that every `change` of it increases; the items of each modality; and the facts."""
 
     format: int
+    made: str
     change: int
     picture: int
     text: int
@@ -78,17 +79,17 @@ class Tables:
         """The state. Raises IndexDirectoryError where there is no index, IndexNewerError for one of a later format."""
         values = "(SELECT jsonb_object_agg(key, value) FROM {facts})"
         row = connection.execute(
-            self.sql("SELECT format, change, picture, text, " + values + " FROM {state}")
+            self.sql("SELECT format, made, change, picture, text, " + values + " FROM {state}")
         ).fetchone()
         if row is None:
             raise no_index(name)
         if row[0] > FORMAT:
             remedy = "Update diptych, or name another index after the # of the address."
             raise IndexNewerError(f"{name} has format {row[0]}; this diptych reads {FORMAT}.", remedy=remedy)
-        facts = {unescaped(key): unescaped(value) for key, value in (row[4] or {}).items()}
+        facts = {unescaped(key): unescaped(value) for key, value in (row[5] or {}).items()}
         if not isinstance(facts.get("dim"), int) or not all(isinstance(facts.get(key), str) for key in REQUIRED[:2]):
             raise IndexDamagedError(f"{name} lacks facts of its model, or has others than diptych wrote.")
-        return State(row[0], row[1], row[2], row[3], facts)
+        return State(row[0], row[1], row[2], row[3], row[4], facts)
 
     def create(self, connection: Connection, name: str, facts: Mapping[str, Any]) -> None:
         """Make the tables where there are none. One process makes them, others that try wait for it."""
@@ -108,7 +109,7 @@ class Tables:
         connection.execute(_ITEMS.format(items=self.items, dim=sql.Literal(dim)))
         for statement in _OTHERS:
             connection.execute(self.sql(statement))
-        connection.execute(self.sql("INSERT INTO {state} VALUES (%s, 0, 0, 0)"), [FORMAT])
+        connection.execute(self.sql("INSERT INTO {state} VALUES (%s, gen_random_uuid(), 0, 0, 0)"), [FORMAT])
 
     def write_facts(self, connection: Connection, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None deletes one. Those that the state gives are left out."""

@@ -16,8 +16,8 @@ from diptych.index.stores.postgresql.rows import vectors_in
 from diptych.vectors.float16 import exact_inner_products
 
 if TYPE_CHECKING:
-    from diptych.index.stores.postgresql.conditions import Condition
     from diptych.index.stores.postgresql.connection import Connection, Database
+    from diptych.index.stores.postgresql.filters.conditions import Condition
     from diptych.index.stores.postgresql.schema import State, Tables
     from diptych.media.items import Modality
 

@@ -12,13 +12,14 @@ import numpy as np
 from psycopg import sql
 
 from diptych.errors import IndexBusyError, IndexDirectoryError
+from diptych.index.catalog.browsing import Facets, ItemKey, Order, Sort
 from diptych.index.catalog.stored_items import Block, StoredItem, check_block
 from diptych.index.catalog.validation import Item, are_unit, display_path
 from diptych.index.filters.filters import Filters
 from diptych.index.model import check_same_model
-from diptych.index.stores.postgresql import preparation, rows
-from diptych.index.stores.postgresql.conditions import PREFIX, condition_of
+from diptych.index.stores.postgresql import browsing, preparation, rows
 from diptych.index.stores.postgresql.connection import Connection, Database, check_timeout
+from diptych.index.stores.postgresql.filters.conditions import PREFIX, Condition, condition_of
 from diptych.index.stores.postgresql.schema import FORMAT, State, Tables
 from diptych.index.stores.postgresql.selection import Known, PostgreSQLSelection, Source
 from diptych.index.stores.postgresql.texts import escaped
@@ -83,7 +84,7 @@ class PostgreSQLStore:
     def _current(self) -> Known:
         """What is known of the index in its present state."""
         state, known = self._state(), self._known
-        if known is None or known.state.change != state.change:
+        if known is None or known.state[:3] != state[:3]:
             self._known = known = Known(state)
         return known
 
@@ -169,7 +170,7 @@ class PostgreSQLStore:
         )  # fmt: skip
         return self._valid(self._rows(statement, [*given, modality, *values]))
 
-    def _condition(self, filters: Filters) -> tuple[sql.Composable, list[Any]]:
+    def _condition(self, filters: Filters) -> Condition:
         return condition_of(filters.within(self.subfolder), self._tables.facts)
 
     def _rows(self, statement: sql.Composed, values: list[Any]) -> list[tuple[Any, ...]]:
@@ -198,6 +199,40 @@ class PostgreSQLStore:
         """The path under the `root` of the facts."""
         known = self._known or self._current()
         return Path(str(known.state.facts.get("root", ""))) / path
+
+    # --- browsing
+
+    def state(self) -> str:
+        """As `Store.state`."""
+        try:
+            state = self._state()
+        except IndexDirectoryError:
+            return "none"
+        return f"{state.made}-{state.change}"
+
+    def newest_id(self) -> int:
+        """As `Store.newest_id`."""
+        return (self._rows(self._tables.sql("SELECT max(id) FROM {items}"), [])[0][0] or 0) if self.exists else 0
+
+    def listed(self, modality: Modality, filters: Filters, sort: Sort, order: Order) -> np.ndarray:
+        """As `Store.listed`. Of files with equal values, those whose names are not UTF-8 come last."""
+        return browsing.listed(self._rows, self._tables, modality, self._condition(filters), sort, order)
+
+    def of_file(self, path: str, most: int = 1000) -> list[Item]:
+        """As `Store.of_file`."""
+        return self.items(browsing.ids_of_file(self._rows, self._tables, path, most))
+
+    def find(self, path: str, modality: Modality, at_s: float | None, line: int | None) -> int | None:
+        """As `Store.find`."""
+        return browsing.find(self._rows, self._tables, path, modality, at_s, line)
+
+    def keys(self, modality: Modality, filters: Filters) -> dict[int, ItemKey]:
+        """As `Store.keys`, of the first 200,000."""
+        return browsing.keys(self._rows, self._tables, modality, self._condition(filters))
+
+    def facets(self, filters: Filters) -> Facets:
+        """As `Store.facets`."""
+        return browsing.facets(self._rows, self._tables, self._condition(filters), self.subfolder)
 
     # --- copying
 

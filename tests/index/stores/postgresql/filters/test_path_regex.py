@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import PatternError
-from diptych.index.stores.postgresql.path_regex import path_regex
+from diptych.index.stores.postgresql.filters.path_regex import path_regex
 from diptych.index.stores.postgresql.texts import escaped
 from diptych.media.scanning.path_patterns import fits, within
 from tests.postgresql import server

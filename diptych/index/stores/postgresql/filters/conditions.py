@@ -18,7 +18,7 @@ from psycopg import sql
 from diptych.index.catalog.distance import EARTH_RADIUS_KM
 from diptych.index.filters.filters import Filters
 from diptych.index.filters.geography import GeoBox, GeoCircle, bounding_box
-from diptych.index.stores.postgresql.path_regex import path_regex
+from diptych.index.stores.postgresql.filters.path_regex import path_regex
 from diptych.index.stores.postgresql.texts import escaped
 from diptych.media.scanning.path_patterns import literal_folder
 

@@ -1,0 +1,1 @@
+"""Filters of a search as conditions of PostgreSQL."""
