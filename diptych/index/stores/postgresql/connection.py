@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -25,6 +26,9 @@ _GRACE_S = 1.0  # after which the client gives up on a server that does not end 
 _EXTENSION = (
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
 )
+_UNLIMITED = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'idle_session_timeout')"
+)
 _left_to_parents: list[Connection] = []  # closing one in a child process would end the parent's
 
 
@@ -42,6 +46,9 @@ class Database:
         self._parameters = _parameters(uri, timeout_s)
         self._connection: Connection | None = None
         self._process, self._lock = os.getpid(), threading.RLock()
+        log = logging.getLogger("psycopg")
+        if not log.handlers:  # what it warns of is raised, too, and Python would print it
+            log.addHandler(logging.NullHandler())
 
     def close(self) -> None:
         """Close the connection; the next transaction opens one."""
@@ -85,7 +92,7 @@ class Database:
         try:
             with self._connected() as connection:
                 connecting = False
-                connection.execute("SET statement_timeout = 0")
+                connection.execute(_UNLIMITED)
                 yield connection
         except psycopg.Error as error:
             raise store_error(error, self.name, self._secrets, connecting=connecting) from None

@@ -24,9 +24,9 @@ _REMEDIES = {
 CONFLICTS = frozenset(("40001", "40P01", "23505"))  # what ends well if it is done again
 _BUSY = CONFLICTS | {"55P03"}
 _MISSING = frozenset(("42P01", "3F000"))
-_UNREACHABLE = "Is the server up, and does the address name its host, port and database?"
-# What libpq itself says, in English whatever the server's language; of a wrong password the server says it
-_PASSWORD = ("password", "no pg_hba.conf entry", "authentication", "role")
+_REFUSED = "Check the user, the password (or PGPASSWORD) and the database in the address."
+_UNREACHABLE = "Is the server up, and does the address name its host and port?"
+_ANSWERED = ("FATAL", "password")  # psycopg gives no SQLSTATE here, and the server may speak any language
 
 
 def store_error(error: psycopg.Error, name: str, secrets: frozenset[str], *, connecting: bool) -> SearchIndexError:
@@ -38,9 +38,8 @@ def store_error(error: psycopg.Error, name: str, secrets: frozenset[str], *, con
     if state in _BUSY:
         return IndexBusyError(f"{name} was changed by another process at the same time ({said}). Try again.")
     if connecting:
-        is_refused = any(word in said for word in _PASSWORD)
-        remedy = "Check the user and the password in the address, or in PGPASSWORD." if is_refused else _UNREACHABLE
-        return StoreError(f"{name} cannot be reached: {said}.", remedy=remedy)
+        is_answered = any(word in said for word in _ANSWERED)
+        return StoreError(f"{name} cannot be reached: {said}.", remedy=_REFUSED if is_answered else _UNREACHABLE)
     if state is None:
         return StoreError(
             f"the connection to {name} was lost: {said}.",

@@ -42,12 +42,13 @@ def _measured(connection: Connection, source: Source, sample: Sample) -> hnsw.Ef
     """How far the index of a modality must be searched."""
     others: dict[Modality, Modality] = {"picture": "text", "text": "picture"}
     every = PostgreSQLSelection(source, None, None)
-    queries = hnsw.queries_for(sample(source.modality, _DRAWN)[1], sample(others[source.modality], _DRAWN)[1])
+    kinds = hnsw.queries_for(sample(source.modality, _DRAWN)[1], sample(others[source.modality], _DRAWN)[1])
 
-    right = np.stack([ids for ids, _ in top_k(every.fetched(), queries, hnsw.LONG)])
+    nearest = np.stack([ids for ids, _ in top_k(every.fetched(), np.concatenate(kinds), hnsw.LONG)])
+    right = np.split(nearest, len(kinds))
 
     def search(query: np.ndarray, length: int, visited: int) -> np.ndarray:
         with connection.transaction():
             return every.by_index(connection, query, length, visited)[0]
 
-    return hnsw.tuned(search, queries, right, source.known.state.count(source.modality))
+    return hnsw.tuned(search, kinds, right, source.known.state.count(source.modality))

@@ -92,7 +92,7 @@ class Tables:
         return State(row[0], row[1], row[2], row[3], row[4], facts)
 
     def create(self, connection: Connection, name: str, facts: Mapping[str, Any]) -> None:
-        """Make the tables where there are none. One process makes them, others that try wait for it."""
+        """Make the tables, unless another process does so first: others that try wait for it."""
         dim = _checked_dim(facts)
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"diptych {self.schema}"])
         if connection.execute("SELECT to_regclass(%s)", [self.state.as_string(connection)]).fetchone() != (None,):
@@ -110,6 +110,10 @@ class Tables:
         for statement in _OTHERS:
             connection.execute(self.sql(statement))
         connection.execute(self.sql("INSERT INTO {state} VALUES (%s, gen_random_uuid(), 0, 0, 0)"), [FORMAT])
+
+    def is_empty(self, connection: Connection) -> bool:
+        """Whether there are no facts: the tables were made in this transaction."""
+        return connection.execute(self.sql("SELECT 1 FROM {facts} LIMIT 1")).fetchone() is None
 
     def write_facts(self, connection: Connection, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None deletes one. Those that the state gives are left out."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BLOCK = 2048  # items
 _IDS = 100_000  # at a time
 _STEMS = 1000  # in a statement
+MAX_MS = 2**31 - 1
 _PUT_S = 0.05  # seconds for each row of a block, besides the time limit: what an index of vectors may take
 
 
@@ -39,7 +40,7 @@ class PostgreSQLStore:
 
     No call waits longer than `timeout_s` for an answer, except `put` of large blocks, and `prepare`. `subfolder` limits
     searches. Threads may share a store, which has one connection, so one waits for the other; with a store each they
-    work side by side, as processes do.
+    work side by side, as processes do. What pools connections between must keep sessions, as PgBouncer may.
     """
 
     cache_dir = None
@@ -285,7 +286,9 @@ class PostgreSQLStore:
         limit_s = self._database.timeout_s + _PUT_S * len(ids)
 
         def written(connection: Connection) -> None:
-            connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(limit_s * 1000))])
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, true)", [str(min(int(limit_s * 1000), MAX_MS))]
+            )
             gone = self._tables.sql(
                 "WITH gone AS (DELETE FROM {items} WHERE id = ANY(%s::bigint[]) RETURNING modality) "
                 "SELECT modality, count(*) FROM gone GROUP BY modality"
@@ -309,7 +312,7 @@ class PostgreSQLStore:
         def written(connection: Connection) -> None:
             if is_new:
                 self._tables.create(connection, self.name, facts)
-            else:
+            if not is_new or not self._tables.is_empty(connection):
                 check_same_model(self.name, self._tables.read_state(connection, self.name).facts, facts)
             self._tables.write_facts(connection, facts)
 

@@ -67,7 +67,7 @@ def test_a_wrong_password_is_said_and_not_shown() -> None:
     store = opened(server().address(password=SECRET))
     with pytest.raises(StoreError, match="password authentication failed") as found:
         store.facts()
-    assert "Check the user and the password" in str(found.value)
+    assert "Check the user, the password" in str(found.value)
     assert SECRET not in str(found.value)
     assert quote(SECRET, safe="") not in f"{found.value} {store!r} {store.name}"
 

@@ -57,12 +57,13 @@ def prepared() -> Iterator[PostgreSQLStore]:
     """A store whose pictures have an index of vectors, as those of a large one have."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hnsw, "MIN_ROWS", 1000)
-        patch.setattr(hnsw, "QUERIES", 64)
+        patch.setattr(hnsw, "QUERIES", 32)
         store = PostgreSQLStore(StoreURI.parse(server().uri()))
         store.set_facts(FACTS | {"dim": DIM})
         store.put(block_of("picture", 1, VECTORS["picture"]))
         store.put(block_of("text", 10_000, VECTORS["text"]))
-        store.prepare()
+        with store.writing():
+            store.prepare()
         yield store
         store.close()
 
@@ -216,7 +217,7 @@ def test_what_no_effort_reaches_is_compared(
     prepared: PostgreSQLStore, by_index: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = np.tile(np.arange(100), (4, 1))
-    effort = hnsw.tuned(lambda query, length, visited: np.arange(length) + 5, QUERIES[:4], right, 3000)
+    effort = hnsw.tuned(lambda query, length, visited: np.arange(length) + 5, [QUERIES[:4]], [right], 3000)
     assert effort == Effort(0, 0, 0.5, 3000)
     ways = plan(prepared, monkeypatch)
     monkeypatch.setattr(hnsw.Effort, "of", lambda facts, modality: effort)

@@ -112,6 +112,21 @@ def test_another_model_is_refused_and_named(made: PostgreSQLStore) -> None:
         made.set_facts({"fingerprint": "another", "model": "owner/name"})
 
 
+def test_of_two_who_make_an_index_at_once_one_model_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both found nothing there."""
+    first = opened(server().uri())
+    second = opened(f"{server().address()}#{schema_of(first)}")
+    for store in (first, second):
+        monkeypatch.setattr(type(store), "exists", property(lambda self: False))
+    first.set_facts(FACTS)
+    second.set_facts(FACTS | {"version": "2"})
+    with pytest.raises(IndexModelError):
+        second.set_facts(FACTS | {"fingerprint": "another"})
+    assert first.facts()["fingerprint"] == FACTS["fingerprint"]
+    first.close()
+    second.close()
+
+
 def test_facts_hold_any_text(made: PostgreSQLStore) -> None:
     facts = {"root": "/a'b%s\\ \udcff\0\"", "packages": '{"a": "1"}', "number": 1 << 62}
     made.set_facts(facts)
