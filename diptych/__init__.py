@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from diptych.errors import TokenizerFileError as TokenizerFileError
     from diptych.errors import TooSlowError as TooSlowError
     from diptych.errors import VectorFilesError as VectorFilesError
+    from diptych.errors import WorkerLostError as WorkerLostError
     from diptych.evaluation.evaluate import Evaluation as Evaluation
     from diptych.evaluation.evaluate import evaluate as evaluate
     from diptych.evaluation.intervals import Interval as Interval
@@ -135,10 +136,10 @@ __all__ = [  # noqa: RUF022
     # Errors
     "DiptychError", "ArgumentError", "ArgumentTypeError", "MissingExtraError", "CheckpointError", "HubError",
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
-    "DataError", "CheckpointNotSavedError", "SearchIndexError", "IndexDirectoryError", "IndexNotWritableError",
-    "IndexBusyError", "IndexModelError", "IndexUntrustedError", "IndexDamagedError", "IndexUnsafeError",
-    "IndexNewerError", "StoreError", "QueryError", "FilterError", "PatternError", "VectorFilesError", "FileError",
-    "JSONError", "FetchError", "TooSlowError", "OutputError", "Setting",
+    "DataError", "CheckpointNotSavedError", "WorkerLostError", "SearchIndexError", "IndexDirectoryError",
+    "IndexNotWritableError", "IndexBusyError", "IndexModelError", "IndexUntrustedError", "IndexDamagedError",
+    "IndexUnsafeError", "IndexNewerError", "StoreError", "QueryError", "FilterError", "PatternError",
+    "VectorFilesError", "FileError", "JSONError", "FetchError", "TooSlowError", "OutputError", "Setting",
 ]  # fmt: skip
 
 # The module of each name. It is imported on first use: `import diptych` loads no torch.
@@ -229,6 +230,7 @@ _MODULES = {
     "ReaderProcessError": "diptych.errors",
     "DataError": "diptych.errors",
     "CheckpointNotSavedError": "diptych.errors",
+    "WorkerLostError": "diptych.errors",
     "SearchIndexError": "diptych.errors",
     "IndexDirectoryError": "diptych.errors",
     "IndexNotWritableError": "diptych.errors",

@@ -17,6 +17,7 @@ DiptychError
     ReaderProcessError
     DataError
     CheckpointNotSavedError
+    WorkerLostError
     SearchIndexError
         IndexDirectoryError
             IndexNotWritableError
@@ -188,6 +189,10 @@ class DataError(DiptychError, ValueError):
 
 class CheckpointNotSavedError(DiptychError, OSError):
     """A training checkpoint could not be written. The message names the last one that is complete."""
+
+
+class WorkerLostError(DiptychError, RuntimeError):
+    """Another process of a training run ended, or was silent for too long."""
 
 
 # --- search indexes

@@ -1,10 +1,10 @@
 """What one of two processes does for tests/training/parallel/test_distributed.py."""
 
 import copy
-import io
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from diptych.nets.clip import CLIP
 from diptych.training.objectives.targets import PairIds
@@ -18,7 +18,8 @@ from diptych.training.parallel.distributed import (
     init_process_group_from_env,
     wrap,
 )
-from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full_state, local_shards
+from diptych.training.parallel.named_tensors import copy_whole, named_tensors
+from diptych.training.parallel.sharding import full_state, local_shards
 from tests.training.parallel.test_accumulate import batch, small
 from tests.training.parallel.test_distributed import CASES, matrices, stepped
 
@@ -43,6 +44,10 @@ def averaged(process: ProcessInfo, tower: str, loss: str, micro_batches: int) ->
     }
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def sharded(process: ProcessInfo, tower: str, micro_batches: int) -> dict:
     """Weights after two steps, their average, and the same through a restart after the first."""
     made = small(tower, "sigmoid").eval()
@@ -59,11 +64,8 @@ def sharded(process: ProcessInfo, tower: str, micro_batches: int) -> dict:
 
     optimizer = step(network)
     other = step(again)
-    file = io.BytesIO()
-    torch.save((full_state(network), full_optimizer_state(network, optimizer)), file)
-    file.seek(0)
-    state, optimizer_state = torch.load(file)
-    load_full_state(again, state, [other], [optimizer_state])
+    saved = {name: whole(each).clone() for name, each in named_tensors(network, None, [optimizer]).items()}
+    copy_whole(named_tensors(again, None, [other]), saved)
     step(again, other)
     step(network, optimizer)
     update_ema(average, network, decay=0.75)

@@ -24,7 +24,7 @@ RANGES = {
     "patch_dropout": (0, 1), "scenes": (0, 1), "region_weight": (0, math.inf), "max_bad": (0, 1.001),
     "accumulate": (1, math.inf), "views": (0, math.inf),
     "muon_lr": (0, math.inf), "muon_momentum": (0, 1), "lora": (0, math.inf), "layer_decay": (0, 1.001),
-    "checkpoint_s": (0, math.inf),
+    "checkpoint_s": (0, math.inf), "timeout_s": (1, 1e7),
 }  # fmt: skip
 POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size", "stride")
 FROM_MODEL = ("model", "image_weights", "tokenizer", "loss", "vocab_size", "context")  # settings that `init` has
@@ -69,7 +69,8 @@ class TrainConfig:
     Running: `precision` is that of the towers, and bf16 also that of Muon's products (otherwise float32). It is by
     default bf16 on devices that have it, else fp32; a run resumed on another device keeps its own. `shard` distributes
     weights over the processes (FSDP2), for models that do not fit on one device. A checkpoint is written every
-    `checkpoint_s` seconds. `out` is the run's folder, by default the first free one of runs/1, runs/2, .... A folder
+    `checkpoint_s` seconds. Of several processes, one that hears nothing of another for `timeout_s` seconds takes it for
+    lost, and the run fails. `out` is the run's folder, by default the first free one of runs/1, runs/2, .... A folder
     with a run is refused, unless the run is resumed.
     """
 
@@ -137,6 +138,7 @@ class TrainConfig:
     seed: int = 0
     eval_every: int = 5
     checkpoint_s: float = 120.0
+    timeout_s: float = 1800.0
 
     places = RenamedAttribute("places", "region_weight")
 

@@ -5,12 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diptych.data.loading.loader import Loader
-from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
 from diptych.text.known_words import count_words
 from diptych.training.config import TrainConfig
@@ -21,7 +22,18 @@ from diptych.training.parallel import distributed
 from diptych.training.parallel.accumulate import random_state, set_random_state
 from diptych.training.parallel.compilation import compile_towers
 from diptych.training.parallel.distributed import ProcessInfo
-from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full_state, shard
+from diptych.training.parallel.named_tensors import (
+    AVERAGE,
+    NETWORK,
+    allocate_states,
+    by_name,
+    copy_whole,
+    named_tensors,
+    parameter_names,
+    share_buffers,
+)
+from diptych.training.parallel.sharding import shard
+from diptych.training.run.sharded_checkpoints import load_into, shapes_in
 from diptych.training.setup import optimizers, set_dropout
 
 MAX_WORDS = 200_000
@@ -63,6 +75,8 @@ class TrainingState:
         network.set_gradient_checkpointing(config.gradient_checkpointing)
         if config.compile:
             compile_towers(network)
+        # The order in the checkpoint of a single process, whose optimizer counts its parameters.
+        self._names = parameter_names(network, optimizers(network, config))
         self.is_sharded = config.shard and process.world_size > 1
         precision = AUTOCAST[config.precision]
         self.forward = distributed.wrap(network, device, sharded=self.is_sharded, precision=precision)
@@ -74,33 +88,62 @@ class TrainingState:
         self.plateau = Plateau(network)
 
     def to_checkpoint(self, loader: Loader) -> dict[str, Any]:
-        """The content of training.pt, with the loader's counts. Every process must call it."""
+        """The content of training.pt, with the loader's counts, in one process; `tensors` are apart in several, each of
+        which must call it."""
+        tally = {**vars(self.progress), "words": dict(self.progress.words)}
         local = {"position": self.position, "random": random_state(self.device), "met": loader.failures_seen()}
-        return {
-            "network": full_state(self.network),
-            "average": full_state(self.average) if self.config.ema else {},
-            "optimizers": [full_optimizer_state(self.network, each) for each in self.optimizers],
+        local |= {"cut": tally.pop("cut"), "words": tally.pop("words")}  # which each counts for itself
+        whole = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.config.ema else {},
+            "optimizers": [each.state_dict() for each in self.optimizers],
+        }
+        return (whole if self.process.world_size == 1 else {}) | {
             "scaler": self.scaler.state_dict(),
-            "tally": {**vars(self.progress), "words": dict(self.progress.words)},
+            "tally": tally,
             "plateau": self.plateau.state(),
             "processes": distributed.all_gather_object(local),
         }
 
-    def restore(self, saved: dict[str, Any], loader: Loader) -> str | None:
-        """Continue from `to_checkpoint`. Returns a sentence for the log if the number of processes has changed. Raises
-        ArgumentError if it must not."""
-        load_full_state(self.network, saved["network"], self.optimizers, saved["optimizers"])
-        if self.config.ema:
-            load_full_state(self.average, saved["average"])
+    def tensors(self) -> dict[str, Tensor]:
+        """What steps change, by name, as `named_tensors` has it, with the same statistics of batch norm in every
+        process. Every process must call it."""
+        modules = {NETWORK: self.network} | ({AVERAGE: self.average} if self.config.ema else {})
+        return share_buffers(self._named(), modules)
+
+    def _named(self) -> dict[str, Tensor]:
+        return named_tensors(self.network, self.average if self.config.ema else None, self.optimizers)
+
+    def restore(self, saved: dict[str, Any], loader: Loader, shards: Path) -> str | None:
+        """Continue from `to_checkpoint`, and from the tensors in the folder `shards` if several processes wrote it.
+        Returns a sentence for the log if the number of processes has changed."""
+        if "network" in saved:
+            whole = {NETWORK + name: tensor for name, tensor in saved["network"].items()}
+            whole |= {AVERAGE + name: tensor for name, tensor in saved["average"].items()}
+            whole |= by_name(saved["optimizers"], self._names)
+            allocate_states(self.network, self.optimizers, {name: each.shape for name, each in whole.items()})
+            copy_whole(self._named(), whole)
+        else:
+            allocate_states(self.network, self.optimizers, shapes_in(shards))
+            load_into(shards, self._named())
         self.scaler.load_state_dict(saved["scaler"])
-        self.progress = RunProgress(**{**saved["tally"], "words": Counter(saved["tally"].get("words", {}))})
         self.plateau.restore(saved["plateau"])
-        processes, rank, world_size = saved["processes"], *self.process
+        return self._restore_local(saved["tally"], saved["processes"], loader)
+
+    def _restore_local(self, tally: dict[str, Any], processes: list[dict[str, Any]], loader: Loader) -> str | None:
+        """What each process has for itself. If their number has changed, the counts are rank 0's."""
+        rank, world_size = self.process
         self.position = processes[min(rank, len(processes) - 1)]["position"]
-        if len(processes) == world_size:
+        is_same = len(processes) == world_size
+        mine = [processes[rank]] if is_same else processes if rank == 0 else []
+        self.progress = RunProgress(**{"cut": sum(each.get("cut", 0) for each in mine), **tally, "words": Counter()})
+        self.progress.words = Counter(tally.get("words", {}))  # of an older version
+        for each in mine:
+            self.progress.words.update(each.get("words", {}))
+            loader.restore_failures(each["met"])
+        if is_same:
             set_random_state(processes[rank]["random"], self.device)
-            loader.restore_failures(processes[rank]["met"])
             return None
-        if self.config.shard:
-            raise ArgumentError(f"the weights of this run are sharded over {len(processes)} processes; use as many.")
+        # The numbers that dropout drew before must not come again.
+        torch.manual_seed(hash((self.config.seed, rank, self.progress.steps)))
         return f"{len(processes)} processes before, {world_size} now: the data continue, dropout draws other numbers"

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -30,9 +31,11 @@ from diptych.training.finetuning.pretrained import Pretrained
 from diptych.training.finetuning.savings import Savings
 from diptych.training.parallel import distributed
 from diptych.training.parallel.distributed import ProcessInfo
+from diptych.training.parallel.named_tensors import AVERAGE, NETWORK
 from diptych.training.parallel.sharding import full_state
 from diptych.training.run import checkpoints
 from diptych.training.run.folder import open_run_folder, removed_if_empty, with_precision, write_settings
+from diptych.training.run.sharded_checkpoints import ShardedWriter
 from diptych.training.run.signals import SignalHandler
 from diptych.training.run.skipped import SkippedLog
 from diptych.training.setup import from_model, mixture, open_sources, set_up
@@ -62,32 +65,44 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
 
     Raises DataError if the pairs cannot be read; ValueError if settings contradict each other, OUT has a run already,
     or the resumed run had other settings; FloatingPointError if the loss is not finite; OSError if a checkpoint cannot
-    be written. Ctrl-C and SIGTERM write a checkpoint, then raise KeyboardInterrupt.
+    be written; WorkerLostError if another process ends or is silent. Ctrl-C and SIGTERM write a checkpoint, then raise
+    KeyboardInterrupt.
     """
-    process, device = distributed.init_process_group_from_env(choose_device(config.device))
+    timeout = timedelta(seconds=config.timeout_s)
+    process, device = distributed.init_process_group_from_env(choose_device(config.device), timeout)
     config = with_precision(config, device, resume)
     out = distributed.broadcast_object(open_run_folder(config, resume))
     torch.manual_seed(config.seed)
-    checkpoint = distributed.broadcast_object(checkpoints.newest(out)) if resume else None
+    checkpoint, lines = distributed.broadcast_object(_resumed(out) if resume else (None, []))
+    if warning := distributed.shared_store_warning():
+        lines.append(warning)
     if checkpoint and not checkpoint.exists():
         raise FileNotFoundError(f"process {process.rank} does not see {checkpoint}; put out= where all read it.")
     opened = Monitor(out, quiet=quiet, writes=process.rank == 0)
     with removed_if_empty(out, config.out is None), opened as monitor, SignalHandler(monitor.log) as stop:
-        if resume and not checkpoint:
-            monitor.log(f"{out} has no checkpoint to resume from: the run starts")
-        trainer = Trainer(config, monitor, device, process, out, checkpoint)
-        result = trainer.run(stop)
+        for line in lines:
+            monitor.log(line)
+        with distributed.lost_workers_named():
+            result = Trainer(config, monitor, device, process, out, checkpoint).run(stop)
     distributed.barrier()
     return result
 
 
+def _resumed(out: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint to continue from, and sentences for the log."""
+    if not (checkpoint := checkpoints.newest(out)):
+        return None, [f"{out} has no checkpoint to resume from: the run starts"]
+    return checkpoint, checkpoints.passed_over(out)
+
+
 class StepDecision(NamedTuple):
     """A decision between two steps, the same in all processes: the progress of the run (0 to 1), the reason to end it
-    early, and whether a checkpoint is due."""
+    early, whether a checkpoint is due (and none is being written), and why one could not be written."""
 
     progress: float
     stop_reason: str | None
     checkpoint_due: bool
+    failure: str | None = None
 
 
 class Trainer:
@@ -117,11 +132,13 @@ class Trainer:
         self.savings: Savings | None = None
         self._log_start(first_lines(config, sources, network, self.preprocess, device, process))
         torch.manual_seed(config.seed + process.rank)  # for dropout; the weights are initialised
-        if saved:
-            if note := self.state.restore(saved, self.loader):
+        if checkpoint and saved:
+            if note := self.state.restore(saved, self.loader, checkpoint / checkpoints.SHARDS):
                 monitor.log(note)
             monitor.resume(self.state.progress.steps)
             monitor.log(f"continues after step {self.state.progress.steps}")
+        timeout = timedelta(seconds=config.timeout_s)
+        self.sharded_writer = ShardedWriter(out, timeout) if process.world_size > 1 else None
         self.skipped = SkippedLog(out, self.loader.bad, monitor.log)
         self.data_wait_s = 0.0
         self.clock_s = self.saved_s = time.monotonic()
@@ -176,7 +193,7 @@ class Trainer:
                 if decision.stop_reason:
                     self._stop_early(decision.stop_reason)
                 if decision.checkpoint_due:
-                    self.checkpoint()
+                    self.checkpoint(wait=False)
         return self._finish()
 
     def _make_features(self, maker: FeatureMaker, stop: SignalHandler) -> None:
@@ -195,10 +212,15 @@ class Trainer:
         now_s = time.monotonic()
         self.state.progress.elapsed_s += now_s - self.clock_s
         self.clock_s = now_s
-        due = now_s - self.saved_s > self.config.checkpoint_s
-        first, *others = distributed.all_gather_object(StepDecision(self._progress(), stop.requested, due))
-        reasons = (each.stop_reason for each in (first, *others) if each.stop_reason)
-        return first._replace(stop_reason=next(reasons, None))
+        due = now_s - self.saved_s > self.config.checkpoint_s or self.process.rank > 0
+        writer = self.sharded_writer
+        local = StepDecision(self._progress(), stop.requested, due and not (writer and writer.is_running))
+        decisions = distributed.all_gather_object(local._replace(failure=writer.failure() if writer else None))
+        if writer and (failure := next((each.failure for each in decisions if each.failure), None)):
+            raise writer.not_saved(failure)
+        reason = next((each.stop_reason for each in decisions if each.stop_reason), None)
+        is_due = all(each.checkpoint_due for each in decisions)
+        return decisions[0]._replace(stop_reason=reason, checkpoint_due=is_due)
 
     def _progress(self) -> float:
         """The share of the run that is done: by the clock if `minutes` is set, else by steps."""
@@ -251,14 +273,22 @@ class Trainer:
         self.monitor.evaluated(result, step=steps, epoch=steps / self.loader.batches_per_epoch)
         return result
 
-    def checkpoint(self) -> Path | None:
-        """Write a checkpoint; every process calls it, and rank 0 writes and returns its path."""
-        state = self.state.to_checkpoint(self.loader)
-        path = None
-        if self.process.rank == 0:
-            model, steps = merged_state(state["average"] or state["network"]), self.state.progress.steps
-            path = checkpoints.save(self.out, steps, state, lambda folder: self._save(folder, model))
-        distributed.barrier()
+    def checkpoint(self, *, wait: bool = True) -> Path | None:
+        """Write a checkpoint; every process calls it. Several write it in the background: without `wait`, None is
+        returned and `_decide` raises what goes wrong."""
+        rest, steps, path = self.state.to_checkpoint(self.loader), self.state.progress.steps, None
+        if self.sharded_writer:
+            prefix = AVERAGE if self.config.ema else NETWORK
+            words = self._search_files()  # now: training goes on while the model is written
+
+            def write(folder: Path, tensors: dict[str, Tensor]) -> None:
+                self._save(folder, merged_state(tensors), words)
+
+            self.sharded_writer.start(steps, self.state.tensors(), rest, prefix, write)
+            path = self.sharded_writer.wait() if wait else None
+        else:
+            model = merged_state(rest["average"] or rest["network"])
+            path = checkpoints.save(self.out, steps, rest, lambda folder: self._save(folder, model))
         self.saved_s = time.monotonic()
         return path
 
@@ -284,6 +314,7 @@ class Trainer:
         if self.process.rank == 0:  # which has the full state
             self._save(folder, self.pretrained.interpolated(after) if self.pretrained else after)
             forgetting = self.pretrained.compare(self.state.network, after) if self.pretrained else None
+        distributed.barrier()
         retrieval = self.evaluate() if self.validation and not self.pretrained else None
         retrieval = forgetting.path_measures[forgetting.saved_alpha].recall if forgetting else retrieval
         for failures in distributed.all_gather_object(self.loader.failures_seen()):
@@ -311,7 +342,7 @@ class Trainer:
         for line in last_lines(self.state.progress, folder, skipped, self.tokenizer.context):
             self.monitor.log(line)
 
-    def _save(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def _save(self, folder: Path, state: dict[str, Tensor], search_files: dict[str, bytes] | None = None) -> None:
         model, preprocess = (self.state.network.config, state), self.preprocess.to_hugging_face()
         tokenizer = self.tokenizer
         save_folder(
@@ -320,7 +351,7 @@ class Trainer:
             tokenizer_json=tokenizer.to_json(),
             text_preprocessing=tokenizer.text_preprocessing,
             preprocess=preprocess,
-            search_files=self._search_files(),
+            search_files=self._search_files() if search_files is None else search_files,
         )
 
     def _search_files(self) -> dict[str, bytes]:

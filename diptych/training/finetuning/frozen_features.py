@@ -196,6 +196,7 @@ class FeatureMaker:
             reason = str(error)
         bad = {key: one for key, one in self.loader.bad.items() if key not in known}
         reasons: list[str | None] = []
+        barrier()  # the parts may take unlike times
         for other, others_reason in all_gather_object((bad, reason)):
             self.loader.count(0, other)
             reasons.append(others_reason)

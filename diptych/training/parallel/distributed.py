@@ -7,7 +7,9 @@ pictures, and the run logs that. Dropout draws different numbers in each process
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diptych.errors import ArgumentError, Setting
+from diptych.errors import ArgumentError, Setting, WorkerLostError
 from diptych.nets.clip import CLIP, Output
 from diptych.training.objectives.contrastive import (
     LocalRows,
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 T = TypeVar("T")
-TIMEOUT = timedelta(hours=4)  # others wait while rank 0 trains a tokenizer or measures forgetting
+TIMEOUT = timedelta(minutes=30)  # in a step
+PATIENCE = timedelta(hours=4)  # others wait while rank 0 trains a tokenizer or measures forgetting
+# What gloo's errors, which have no class of their own, say of a process that is gone or silent.
+LOST = ("gloo/transport", "caused pair closure", "Connection closed by peer", "Connection reset by peer")
+_patient_group: dist.ProcessGroup | None = None
 
 
 class ProcessInfo(NamedTuple):
@@ -43,8 +49,9 @@ class ProcessInfo(NamedTuple):
     world_size: int = 1
 
 
-def init_process_group_from_env(device: torch.device) -> tuple[ProcessInfo, torch.device]:
+def init_process_group_from_env(device: torch.device, timeout: timedelta = TIMEOUT) -> tuple[ProcessInfo, torch.device]:
     """Join the processes that torchrun started, each with an accelerator of its own. Without torchrun there is one.
+    A process that is silent for `timeout` within a step counts as lost.
 
     Raises ValueError if there are fewer accelerators than processes, or for several processes on Apple's GPU.
     """
@@ -61,9 +68,42 @@ def init_process_group_from_env(device: torch.device) -> tuple[ProcessInfo, torc
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         atexit.register(_destroy_process_group)
+    global _patient_group
+    _patient_group = gloo_group(PATIENCE)
     return ProcessInfo(dist.get_rank(), world_size), device
+
+
+def shared_store_warning() -> str | None:
+    """A sentence for the log if a restart by torchrun may fail: unless told otherwise, it keeps one store for all
+    restarts, in which processes may find the addresses of those that were there before."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return "a restart may fail: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun"
+    return None
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Turns the errors of a connection to another process into WorkerLostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_single_process() or not (isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)):
+            raise
+        raise WorkerLostError(
+            f"process {dist.get_rank()} lost the connection to another of the {dist.get_world_size()} processes "
+            f"({' '.join(str(error).split()):.300}).",
+            remedy=["Resume with ", Setting("resume", True), "; started with it, torchrun restarts the run by itself."],
+        ) from error
+
+
+def gloo_group(timeout: timedelta) -> dist.ProcessGroup:
+    """A further group of all processes, whose messages do not mix with those of others. Every process must call it."""
+    group = dist.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(group, dist.ProcessGroup)
+    return group
 
 
 def _destroy_process_group() -> None:
@@ -72,9 +112,9 @@ def _destroy_process_group() -> None:
 
 
 def barrier() -> None:
-    """Wait for all processes. One that ends early would close the others' connections."""
+    """Wait for all processes, which may take hours. One that ends early would close the others' connections."""
     if not is_single_process():
-        dist.barrier()
+        dist.barrier(_patient_group)
 
 
 def is_single_process() -> bool:
@@ -97,11 +137,11 @@ def all_gather_object(value: T) -> list[T]:
 
 
 def broadcast_object(value: T) -> T:
-    """Rank 0's value, in every process."""
+    """Rank 0's value, in every process. Others wait for hours if it takes so long to make."""
     if is_single_process():
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0)
+    dist.broadcast_object_list(values, src=0, group=_patient_group)
     return values[0]
 
 

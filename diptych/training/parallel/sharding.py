@@ -9,7 +9,7 @@ An average of weights (EMA) under sharding is a copy of the network made before 
 Then both have equal shards, and `local_shards` of the one move towards those of the other without communication.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -104,34 +104,3 @@ def full_state(network: nn.Module) -> dict[str, Any]:
     call it. The network may be alone, in DistributedDataParallel, or sharded. It is for saving: full tensors that are
     on the CPU already are not copied."""
     return full_states.get_model_state_dict(network, options=FULL_STATE_OPTIONS)
-
-
-def full_optimizer_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state. If the network is sharded, the full state by parameter name, as in `full_state`."""
-    if not _is_sharded(network):
-        return optimizer.state_dict()
-    return full_states.get_optimizer_state_dict(network, optimizer, options=FULL_STATE_OPTIONS)
-
-
-def load_full_state(
-    network: nn.Module,
-    state: dict[str, Any],
-    optimizers: Sequence[torch.optim.Optimizer] = (),
-    optimizer_states: Sequence[dict[str, Any]] = (),
-) -> None:
-    """Load what `full_state` and `full_optimizer_state` returned; all processes must call it. A sharded network takes
-    rank 0's state."""
-    if _is_sharded(network):
-        options = full_states.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-        full_states.set_model_state_dict(network, state, options=options)
-    else:
-        network.load_state_dict(state)
-    for optimizer, its_state in zip(optimizers, optimizer_states, strict=True):
-        if _is_sharded(network):
-            full_states.set_optimizer_state_dict(network, optimizer, its_state, options=options)
-        else:
-            optimizer.load_state_dict(its_state)
-
-
-def _is_sharded(network: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in network.parameters())

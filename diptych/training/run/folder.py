@@ -23,7 +23,7 @@ SUBFOLDERS = ("model", "checkpoints", "tensorboard", "frozen-features")  # a run
 # Settings that may differ when a run is resumed; none of them changes the meaning of its weights.
 CHANGEABLE_SETTINGS = {
     "epochs", "minutes", "out", "val", "eval_every", "checkpoint_s", "device", "threads", "workers", "compile",
-    "gradient_checkpointing", "max_bad", "zero_shot", "wise_ft",
+    "gradient_checkpointing", "max_bad", "zero_shot", "wise_ft", "timeout_s",
 }  # fmt: skip
 
 

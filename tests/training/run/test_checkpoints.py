@@ -50,11 +50,11 @@ def model(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
 
 
-def test_the_newest_checkpoint_is_kept_and_whole(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_and_the_one_before_are_kept_and_whole(tmp_path: Path) -> None:
     assert checkpoints.newest(tmp_path) is None
     for steps in (9, 10, 100):
         checkpoints.save(tmp_path, steps, {"steps": steps, "x": torch.arange(3)}, model)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000100"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000000010", "000000100"]
     last = checkpoints.newest(tmp_path)
     assert last is not None
     assert checkpoints.load(last)["steps"] == 100
@@ -65,7 +65,35 @@ def test_what_a_killed_save_left_behind_goes(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / ".new-1234").mkdir()
     assert checkpoints.newest(tmp_path) == model_path
     checkpoints.save(tmp_path, 2, {}, model)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000002"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000000001", "000000002"]
+
+
+@pytest.mark.parametrize("harm", ["cut", "missing", "list"])
+def test_a_checkpoint_that_was_cut_is_passed_over(tmp_path: Path, harm: str) -> None:
+    """The one before it is taken, with a sentence; the next save of that step replaces it."""
+    for steps in (3, 4):
+        path = checkpoints.save(tmp_path, steps, {"steps": steps, "x": torch.zeros(1000)}, model)
+    cut = path / (checkpoints.SIZES if harm == "list" else checkpoints.STATE)
+    whole = cut.read_bytes()
+    cut.unlink() if harm == "missing" else cut.write_bytes(whole[: len(whole) // 2])
+    last = checkpoints.newest(tmp_path)
+    assert last is not None
+    assert last.name == "000000003"
+    (said,) = checkpoints.passed_over(tmp_path)
+    assert said.startswith("the checkpoint of step 4 is damaged and left out: ")
+    wanted = {"cut": rf"training.pt has {len(whole) // 2:,} bytes instead of {len(whole):,}",
+              "missing": "training.pt is missing", "list": "sizes.json is damaged"}  # fmt: skip
+    assert said.endswith(wanted[harm])
+    checkpoints.save(tmp_path, 4, {"steps": 4}, model)
+    assert checkpoints.newest(tmp_path) == path
+    assert not checkpoints.passed_over(tmp_path)
+
+
+def test_a_damaged_checkpoint_without_one_before_it_is_an_error(tmp_path: Path) -> None:
+    path = checkpoints.save(tmp_path, 4, {"x": torch.zeros(1000)}, model)
+    (path / checkpoints.STATE).write_bytes(b"PK")
+    assert checkpoints.newest(tmp_path) == path
+    assert not checkpoints.passed_over(tmp_path)
 
 
 def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
