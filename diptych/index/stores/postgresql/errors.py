@@ -19,6 +19,7 @@ _REMEDIES = {
     "57P02": "The server crashed and starts again. Try again when it is up.",
     "57P03": "The server is starting or stopping. Try again when it is up.",
     "22000": "The table's vectors have another number of dimensions than the index says; was it changed by hand?",
+    "42704": "Is pgvector still in the database? An administrator may run: CREATE EXTENSION vector;",
     "42703": "Diptych did not make the tables of that name, or not this version; name another index after the #.",
 }  # fmt: skip
 CONFLICTS = frozenset(("40001", "40P01", "23505"))  # what ends well if it is done again
@@ -50,7 +51,7 @@ def store_error(error: psycopg.Error, name: str, secrets: frozenset[str], *, con
 
 def no_index(name: str) -> IndexDirectoryError:
     """The error for a store that nobody has made yet."""
-    return IndexDirectoryError(f"{name} has no index yet.")
+    return IndexDirectoryError(f"{name} has no index yet.", remedy="Copy one there, or check the name after the #.")
 
 
 def too_slow(name: str, seconds: float) -> StoreError:
