@@ -16,6 +16,7 @@ import pytest
 from diptych.scenes.scene import Scenes, write_shards
 from diptych.serve.service import Service
 from tests.conftest import Cli
+from tests.postgresql import server
 
 pytestmark = pytest.mark.precision
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.strip()]
+DATABASE = "postgresql://localhost/media"  # which the tests start
 EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
 
 
@@ -68,6 +70,8 @@ def start_and_end(service: Service, on_start: Callable[[str], None], **_: object
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])
 def test_commands(command: str, briefly: None, cli: Cli) -> None:
     """In this process: a shell would split them as shlex does, and start Python for each."""
+    if DATABASE in command:
+        command = command.replace(DATABASE, server().address())
     said = cli(*shlex.split(command)[1:])
     assert said.code == 0, said.err
     assert said.out.strip()

@@ -20,24 +20,32 @@ from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import print_error, print_result
 from diptych.cli.trusting import opened, trust_option
 from diptych.cli.wording import message_of
+from diptych.index.stores.uri import is_store_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import AnyIndex
     from diptych.serve.settings import ServeSettings
 
 SECTIONS = {
     "Where": ("host", "port", "root_path", "hosts", "cors", "proxies", "certificate", "key"),
-    "What": ("originals", "allow_urls", "update", "index_dir", "follow_links", "trust"),
+    "What": ("originals", "allow_urls", "pictures", "update", "index_dir", "follow_links", "trust"),
     "Safety and limits": ("token", "deadline_s", "max_body", "thumbnail_cache", "processes", "access_log"),
     "Model": ("model", "yes", "engine", "device", "activation", "as_json"),
 }
 TOKEN_ENV = "DIPTYCH_TOKEN"
 
 
+class _FolderOrAddress(click.Path):
+    """A folder that exists, or the address of a store."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_store_uri(value) else super().convert(value, param, ctx)
+
+
 @click.command("serve", cls=Sectioned, sections=SECTIONS)
-@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@click.argument("folder", required=False, type=_FolderOrAddress(exists=True, file_okay=False))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="The port; 0 takes any free one."
@@ -51,6 +59,10 @@ TOKEN_ENV = "DIPTYCH_TOKEN"
 @click.option("--key", metavar="PEM", type=click.Path(exists=True, dir_okay=False), help="The key of --certificate.")
 @click.option("--originals", is_flag=True, help="Let the page show and play the files themselves.")
 @click.option("--allow-urls", is_flag=True, help="Fetch pictures that requests name by a public address.")
+@click.option(
+    "--pictures", metavar="DIR", type=click.Path(exists=True, file_okay=False),
+    help="Where the pictures of an index at an address are; without it none are shown.",
+)  # fmt: skip
 @click.option(
     "--update/--no-update", default=True, show_default=True, help="Index new and changed files, now and as they come."
 )
@@ -73,7 +85,7 @@ TOKEN_ENV = "DIPTYCH_TOKEN"
 @model_options
 def command(folder: str | None, **options: Any) -> int:
     """Serve a page that finds the pictures of FOLDER, and an API for programs. Without FOLDER the API embeds texts and
-    pictures.
+    pictures. FOLDER may be the address of an index on a server, such as postgresql://HOST/DATABASE#NAME.
 
     Only this machine can ask, unless --host says otherwise; then a token is needed. A folder without an index is
     indexed in the background, and what is there is found already.
@@ -82,6 +94,7 @@ def command(folder: str | None, **options: Any) -> int:
     diptych serve ~/Pictures
     diptych serve ~/Pictures --host 0.0.0.0 --token "$(openssl rand -hex 16)"
     diptych serve --model clip-vit-b-32
+    diptych serve postgresql://localhost/media#photos --pictures ~/Pictures
     """
     from diptych.extras import require
 
@@ -157,10 +170,17 @@ def _model(folder: str | None, options: dict[str, Any]) -> Any:
         return index.model
 
 
-def _open_index(folder: str, options: dict[str, Any], model: Any = None, opener: Any = None) -> LocalIndex:
+def _open_index(folder: str, options: dict[str, Any], model: Any = None, opener: Any = None) -> AnyIndex:
+    model = options["model"] if model is None else model
+    if is_store_uri(folder):
+        from diptych.index.remote import StoreIndex
+
+        return StoreIndex.at(
+            folder, model=model, open_model=opener, trust=options["trust"], pictures=options["pictures"]
+        )
     return opened(
-        folder, model=options["model"] if model is None else model, index=options["index_dir"],
-        follow_links=options["follow_links"], open_model=opener, trust=options["trust"],
+        folder, model=model, index=options["index_dir"], follow_links=options["follow_links"], open_model=opener,
+        trust=options["trust"],
     )  # fmt: skip
 
 

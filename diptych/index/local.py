@@ -209,6 +209,20 @@ class LocalIndex:
         """The files of `folder` that could not be read: path from `root` -> (reason, message)."""
         return self.on_disk.failures()
 
+    @property
+    def display_name(self) -> str:
+        """The name of the folder."""
+        return self.folder.name
+
+    @property
+    def pictures_root(self) -> Path:
+        """The folder whose pictures may be shown."""
+        return self.root
+
+    def steady(self) -> AbstractContextManager[None]:
+        """As `IndexFolder.steady`."""
+        return self.on_disk.steady()
+
     # --- the model
 
     @property

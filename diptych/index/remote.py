@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.errors import IndexUntrustedError, Setting
+from diptych.index.catalog.facts import ScanRules
 from diptych.index.model import BUNDLED, check_fingerprint, display_name
 from diptych.index.search.search import in_one, search_all
 from diptych.index.stores.opening import TIMEOUT_S, open_store
@@ -21,8 +24,12 @@ class StoreIndex:
     """An index at an address, such as postgresql://host/database#photos, and its model. Made by `diptych.open_index`.
 
     It is searched as a folder's index is, but nothing updates it from a folder: `diptych index copy` does. The paths of
-    its hits are those of the folder that it was copied from.
+    its hits are those of the folder that it was copied from. `pictures_root` is the folder whose pictures may be shown,
+    None where nobody gave one: a server's word is not enough to read files.
     """
+
+    subfolder = ""
+    rules = ScanRules()
 
     def __init__(
         self,
@@ -31,12 +38,14 @@ class StoreIndex:
         model: str | os.PathLike[str] | Embedder | None = None,
         open_model: Callable[[str | None], Embedder] | None = None,
         trust: bool = False,
+        pictures: str | os.PathLike[str] | None = None,
     ):
         is_name = isinstance(model, str | os.PathLike)
         self.store = store
         self._name = os.fspath(model) if is_name else None  # type: ignore[arg-type]
         self._model: Embedder | None = None if is_name else model  # type: ignore[assignment]
         self._open_model, self._trust = open_model or _load, trust
+        self.pictures_root = None if pictures is None else Path(os.path.abspath(os.fsdecode(pictures)))
 
     @classmethod
     def at(
@@ -46,10 +55,12 @@ class StoreIndex:
         model: str | os.PathLike[str] | Embedder | None = None,
         open_model: Callable[[str | None], Embedder] | None = None,
         trust: bool = False,
+        pictures: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> StoreIndex:
         """The index at this address. Nothing is read before it is needed."""
-        return cls(open_store(uri, timeout_s=timeout_s), model=model, open_model=open_model, trust=trust)
+        store = open_store(uri, timeout_s=timeout_s)
+        return cls(store, model=model, open_model=open_model, trust=trust, pictures=pictures)
 
     def __repr__(self) -> str:
         return f"<diptych.StoreIndex at {self.store.name}>"
@@ -72,6 +83,29 @@ class StoreIndex:
     def counts(self) -> IndexCounts:
         """How many files and items the index holds."""
         return self.store.counts()
+
+    @property
+    def root(self) -> Path:
+        """The folder of the pictures, as the index names it; nothing is read there."""
+        return Path(str(self.store.facts().get("root") or "/")) if self.exists else Path("/")
+
+    @property
+    def folder(self) -> Path:
+        """The root: all of the index is searched."""
+        return self.root
+
+    @property
+    def display_name(self) -> str:
+        """The address, without a password."""
+        return self.store.name
+
+    def failures(self) -> dict[str, tuple[str, str]]:
+        """None: files that could not be read are not copied."""
+        return {}
+
+    def steady(self) -> AbstractContextManager[None]:
+        """A block of one use; what another process commits may be seen in it."""
+        return nullcontext()
 
     @property
     def model(self) -> Embedder:

@@ -13,18 +13,19 @@ import numpy as np
 from fastapi import Depends, Request
 
 from diptych.errors import DiptychError
+from diptych.index.local import LocalIndex
 from diptych.index.model import source_of
 from diptych.media.reading.decoders import DecoderPool
 from diptych.serve.library.albums import Albums
 from diptych.serve.library.browsing import Browsing
 from diptych.serve.library.files.thumbnails import Thumbnails
 from diptych.serve.library.files.uploads import Uploads
-from diptych.serve.library.index_pool import IndexPool
+from diptych.serve.library.index_pool import AnyIndex, IndexPool
 from diptych.serve.library.items import ItemView
 from diptych.serve.library.jobs import Jobs
 from diptych.serve.library.overview.layouts import Layouts
 from diptych.serve.library.searching import Searching
-from diptych.serve.library.updating import Updating
+from diptych.serve.library.updating import NotUpdating, Updating
 from diptych.serve.model.engine_queue import EngineQueue
 from diptych.serve.model.pictures import Pictures
 from diptych.serve.model.served_model import ServedModel
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diptych.embedder import Embedder
-    from diptych.index.local import LocalIndex
 
-    OpenIndex = Callable[[ServedModel], LocalIndex]
+    OpenIndex = Callable[[ServedModel], AnyIndex]
 
 
 @dataclass(eq=False)
@@ -52,7 +52,7 @@ class Library:
     uploads: Uploads
     thumbnails: Thumbnails
     albums: Albums
-    updating: Updating
+    updating: Updating | NotUpdating
     jobs: Jobs
     layouts: Layouts
     browsing: Browsing
@@ -130,21 +130,21 @@ def open_service(
     served = ServedModel(model, queue)
     pool = None if open_index is None else IndexPool(lambda: open_index(served))
     with_links = pool is not None and _follows_links(pool)
-    decoders = DecoderPool(
-        None if pool is None else pool.root, model.preprocessing, processes=settings.processes, follow_links=with_links
-    )
+    root = None if pool is None else pool.pictures_root
+    decoders = DecoderPool(root, model.preprocessing, processes=settings.processes, follow_links=with_links)
     pictures = Pictures(served, decoders, allow_urls=settings.allow_urls)
     service = Service(settings, served, decoders, pictures)
     if pool is not None and open_index is not None:
         uploads = Uploads(_cache("uploads"), pictures)
         browsing = Browsing(pool, FilterBody().model_dump())
-        updating = Updating(
-            open_index(served.for_background()), watching=watching, after=browsing.make_ahead, worded=worded
-        )
+        background = open_index(served.for_background())
+        updating = NotUpdating()
+        if isinstance(background, LocalIndex):
+            updating = Updating(background, watching=watching, after=browsing.make_ahead, worded=worded)
         service.library = Library(
             pool, Searching(pool, served, pictures, uploads), uploads,
             Thumbnails(_cache("thumbnails"), decoders, settings.thumbnail_cache_bytes),
-            Albums(pool.folder), updating, Jobs(), Layouts(_cache("maps")), browsing,
+            Albums(pool.name), updating, Jobs(), Layouts(_cache("maps")), browsing,
         )  # fmt: skip
     return service
 

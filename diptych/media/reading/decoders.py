@@ -70,6 +70,11 @@ class DecoderPool:
         self._watcher: threading.Thread | None = None
 
     @property
+    def has_root(self) -> bool:
+        """Whether files can be read."""
+        return self._settings["root"] is not None
+
+    @property
     def waiting(self) -> int:
         """How many pictures wait for a process."""
         return self._jobs.qsize()

@@ -9,9 +9,9 @@ import secrets
 import threading
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych.index.local import LocalIndex
 from diptych.serve.library.items import ItemView, found
 from diptych.serve.web.problems import RequestProblem, not_found, storing
 from diptych.storage.atomic import atomic_write
@@ -19,20 +19,21 @@ from diptych.storage.user import configuration
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
-    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import AnyIndex
 
 MOST_ALBUMS, MOST_ITEMS = 500, 20_000
 _MOST_BYTES = 32 * 2**20
 
 
 class Albums:
-    """The albums of one folder. A selection names files by their paths, so that it outlives a new index."""
+    """The albums of one index, by its name: its folder, or its address. A selection names files by their paths, so that
+    it outlives a new index."""
 
-    def __init__(self, folder: Path):
-        name = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+    def __init__(self, index_name: str):
+        name = hashlib.blake2b(os.fsencode(index_name), digest_size=8).hexdigest()
         self._name, self._lock = f"albums-{name}.json", threading.Lock()
 
-    def all(self, index: LocalIndex, view: ItemView) -> list[dict[str, Any]]:
+    def all(self, index: AnyIndex, view: ItemView) -> list[dict[str, Any]]:
         """All albums, the newest first, without their items."""
         with self._lock:
             albums = self._read()
@@ -43,7 +44,7 @@ class Albums:
         with self._lock:
             return self._one(self._read(), id)
 
-    def add(self, index: LocalIndex, name: str, search: dict[str, Any] | None, items: list[int]) -> dict[str, Any]:
+    def add(self, index: AnyIndex, name: str, search: dict[str, Any] | None, items: list[int]) -> dict[str, Any]:
         """A new album."""
         created = datetime.now().isoformat(timespec="seconds")
         album: dict[str, Any] = {"id": f"a_{secrets.token_hex(8)}", "name": name, "created_at": created}
@@ -56,7 +57,7 @@ class Albums:
         return album
 
     def change(
-        self, index: LocalIndex, id: str, *, name: str | None, search: dict[str, Any] | None, add: list[int],
+        self, index: AnyIndex, id: str, *, name: str | None, search: dict[str, Any] | None, add: list[int],
         remove: list[int], remove_missing: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         """Change an album; `remove_missing` takes out the files that are gone. Raises RequestProblem: 422 where a
@@ -83,7 +84,7 @@ class Albums:
             self._write(albums)
             return album
 
-    def uncovered(self, index: LocalIndex) -> list[dict[str, Any]]:
+    def uncovered(self, index: AnyIndex) -> list[dict[str, Any]]:
         """The saved searches without a cover, or whose cover is gone, that were not looked through as the index is."""
         with self._lock:
             searches = [album for album in self._read() if "search" in album]
@@ -93,7 +94,7 @@ class Albums:
             if not ids_of(index, _cover(album)) and album.get("cover", {}).get("version") != version
         ]  # fmt: skip
 
-    def set_cover(self, index: LocalIndex, id: str, item: int | None) -> None:
+    def set_cover(self, index: AnyIndex, id: str, item: int | None) -> None:
         """The item that stands for a saved search, or none as the index is."""
         with self._lock:
             albums = self._read()
@@ -135,7 +136,7 @@ class Albums:
                 part.write_text(text, encoding="ascii")
 
 
-def shown_album(index: LocalIndex, album: dict[str, Any], view: ItemView) -> dict[str, Any]:
+def shown_album(index: AnyIndex, album: dict[str, Any], view: ItemView) -> dict[str, Any]:
     """An album without its items."""
     files = album.get("files")
     first = found(index, ids_of(index, _cover(album) if files is None else files[:1]))
@@ -150,7 +151,7 @@ def _cover(album: dict[str, Any]) -> list[list[Any]]:
     return album.get("cover", {}).get("files", [])
 
 
-def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:
+def ids_of(index: AnyIndex, files: list[list[Any]]) -> list[int]:
     """The ids that the files of a selection have now, in their order, without those that are gone."""
     if not index.exists:
         return []
@@ -158,7 +159,7 @@ def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:
     return [id for id in found_ids if id is not None]
 
 
-def _without_missing(index: LocalIndex, files: list[list[Any]]) -> list[list[Any]]:
+def _without_missing(index: AnyIndex, files: list[list[Any]]) -> list[list[Any]]:
     """The files of a selection that have items, or lie in the folder and are not indexed yet."""
     if not index.exists:
         raise RequestProblem(
@@ -167,13 +168,14 @@ def _without_missing(index: LocalIndex, files: list[list[Any]]) -> list[list[Any
         )  # fmt: skip
 
     def is_to_come(path: bytes) -> bool:
-        is_known = index.catalog.rows("SELECT 1 FROM files WHERE path = CAST(? AS TEXT)", [path])
-        return not is_known and os.path.lexists(os.path.join(os.fsencode(index.root), path))
+        is_known = isinstance(index, LocalIndex) and index.catalog.files("path = CAST(? AS TEXT)", [path])
+        root = index.pictures_root
+        return root is not None and not is_known and os.path.lexists(os.path.join(os.fsencode(root), path))
 
     return [file for file in files if ids_of(index, [file]) or is_to_come(file[0].encode("latin-1"))]
 
 
-def _files(index: LocalIndex, ids: list[int]) -> list[list[Any]]:
+def _files(index: AnyIndex, ids: list[int]) -> list[list[Any]]:
     """How a selection names items, each once: path (a character per byte), modality, time, line."""
     return [
         [os.fsencode(item.path).decode("latin-1"), item.modality, item.at_s, item.line]

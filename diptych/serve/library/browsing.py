@@ -14,8 +14,7 @@ from diptych.serve.library.pages import IdList, Lists
 from diptych.serve.library.searching import filters_of
 
 if TYPE_CHECKING:
-    from diptych.index.local import LocalIndex
-    from diptych.serve.library.index_pool import IndexPool
+    from diptych.serve.library.index_pool import AnyIndex, IndexPool
 
 
 class Browsing:
@@ -30,13 +29,13 @@ class Browsing:
         self._asked = ""  # the state whose first view was asked for last
 
     def listed(
-        self, index: LocalIndex, wanted: dict[str, Any], sort: Sort, order: Order, cursor: str | None
+        self, index: AnyIndex, wanted: dict[str, Any], sort: Sort, order: Order, cursor: str | None
     ) -> tuple[str, IdList]:
         """The items that pass the filters `wanted`, in order, with the list's cursor. Raises FilterError."""
         make = partial(ids_in_order, index, filters_of(wanted), sort, order)
         return self._lists.get(cursor, [wanted, sort, order], index.store.state(), lambda: IdList(make()))
 
-    def counted(self, index: LocalIndex, wanted: dict[str, Any]) -> dict[str, Any]:
+    def counted(self, index: AnyIndex, wanted: dict[str, Any]) -> dict[str, Any]:
         """What filters can select among the files that pass those `wanted`. Raises FilterError."""
         _, counts = self._counts.get(None, wanted, index.store.state(), partial(facets, index, filters_of(wanted)))
         return counts

@@ -8,10 +8,10 @@ from diptych.index.catalog.browsing import Facets
 
 if TYPE_CHECKING:
     from diptych.index.filters.filters import Filters
-    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import AnyIndex
 
 
-def facets(index: LocalIndex, filters: Filters) -> dict[str, Any]:
+def facets(index: AnyIndex, filters: Filters) -> dict[str, Any]:
     """The kinds, cameras, months and folders of the files that pass the filters, each with its number of files."""
     found = index.store.facets(filters) if index.exists else Facets()
     return {

@@ -13,12 +13,12 @@ from diptych.index.search.sampling import standardised_in
 from diptych.serve.library.pages import RankedHit
 
 if TYPE_CHECKING:
-    from diptych.index.local import LocalIndex
     from diptych.media.items import Modality
+    from diptych.serve.library.index_pool import AnyIndex
 
 
 def following(
-    index: LocalIndex, query: Query, filters: Filters, modality: Modality, head: list[RankedHit],
+    index: AnyIndex, query: Query, filters: Filters, modality: Modality, head: list[RankedHit],
     own: Collection[int], newest: int,
 ) -> list[RankedHit]:  # fmt: skip
     """All hits after those of `head`, best first, without the items `own` and those after `newest`. Files of the same

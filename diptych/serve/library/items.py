@@ -16,7 +16,7 @@ from diptych.serve.web.problems import not_found
 if TYPE_CHECKING:
     from diptych.index.catalog.browsing import Order, Sort
     from diptych.index.catalog.validation import Item
-    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import AnyIndex
 
 
 class ItemView(NamedTuple):
@@ -72,7 +72,7 @@ def below(subfolder: str, path: str) -> str:
     return path.removeprefix(f"{subfolder}/") if subfolder else path
 
 
-def found(index: LocalIndex, ids: Sequence[int]) -> list[Item]:
+def found(index: AnyIndex, ids: Sequence[int]) -> list[Item]:
     """These items, as far as they are there and in the folder that is served."""
     if not index.exists:
         return []
@@ -80,32 +80,32 @@ def found(index: LocalIndex, ids: Sequence[int]) -> list[Item]:
     return [item for item in index.store.items(ids) if item.path.startswith(start)]
 
 
-def one(index: LocalIndex, id: int) -> Item:
+def one(index: AnyIndex, id: int) -> Item:
     """This item. Raises RequestProblem (404)."""
     for item in found(index, [id]):
         return item
     raise not_found(f"there is no item {id}; its file may have changed or gone.")
 
 
-def ids_in_order(index: LocalIndex, filters: Filters, sort: Sort, order: Order) -> np.ndarray:
+def ids_in_order(index: AnyIndex, filters: Filters, sort: Sort, order: Order) -> np.ndarray:
     """The first item of each file that passes the filters, (n,) int64."""
     if not index.exists:
         return np.empty(0, np.int64)
     return index.store.listed("text" if filters.kind == "text" else "picture", filters, sort, order)
 
 
-def siblings(index: LocalIndex, item: Item) -> list[Item]:
+def siblings(index: AnyIndex, item: Item) -> list[Item]:
     """All items of the item's file, in their order."""
     return found(index, [one.id for one in index.store.of_file(item.path)])
 
 
-def copies(index: LocalIndex, item: Item) -> list[str]:
+def copies(index: AnyIndex, item: Item) -> list[str]:
     """The paths of the other files of the item's shot."""
     (same,) = copies_of(index.store, [item], Filters())
     return sorted({copy.path for copy in same} - {item.path})
 
 
-def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
+def details_of(index: AnyIndex, id: int, view: ItemView) -> dict[str, Any]:
     """An item with its file's picture, its film's frames, its copies and its texts."""
     item = one(index, id)
     others = siblings(index, item)
@@ -120,7 +120,7 @@ def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
     }
 
 
-def stored_vectors(index: LocalIndex, ids: Iterable[int], dtype: type[np.floating] = np.float32) -> np.ndarray:
+def stored_vectors(index: AnyIndex, ids: Iterable[int], dtype: type[np.floating] = np.float32) -> np.ndarray:
     """The vectors of these items, which exist, (n, dim). Raises IndexModelError where another process has embedded
     everything with another model since the server began."""
     vectors = index.store.vectors_of(ids)

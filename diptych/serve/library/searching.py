@@ -25,9 +25,8 @@ from diptych.serve.model.pictures import decoded_base64
 from diptych.serve.web.problems import RequestProblem
 
 if TYPE_CHECKING:
-    from diptych.index.local import LocalIndex
     from diptych.serve.library.files.uploads import Uploads
-    from diptych.serve.library.index_pool import IndexPool
+    from diptych.serve.library.index_pool import AnyIndex, IndexPool
     from diptych.serve.model.pictures import Pictures
     from diptych.serve.model.served_model import ServedModel
 
@@ -163,7 +162,7 @@ def filters_of(wanted: dict[str, Any]) -> Filters:
 
 
 @contextmanager
-def _retrying(index: LocalIndex) -> Iterator[None]:
+def _retrying(index: AnyIndex) -> Iterator[None]:
     """Another process may change the index between two reads of one search."""
     try:
         yield
@@ -182,8 +181,8 @@ class _Own(NamedTuple):
     paths: frozenset[Path]
 
     @classmethod
-    def of(cls, index: LocalIndex, ids: list[int]) -> _Own:
-        paths = (index.path_of(item.path) for item in found(index, ids) if item.modality == "picture")
+    def of(cls, index: AnyIndex, ids: list[int]) -> _Own:
+        paths = (index.store.path_of(item.path) for item in found(index, ids) if item.modality == "picture")
         return cls(frozenset(ids), frozenset(paths))
 
     def __contains__(self, hit: object) -> bool:
@@ -192,7 +191,7 @@ class _Own(NamedTuple):
         return hit.modality == "picture" and not self.paths.isdisjoint((hit.path, *hit.copies))
 
 
-def _ranked(index: LocalIndex, hit: Hit) -> RankedHit:
+def _ranked(index: AnyIndex, hit: Hit) -> RankedHit:
     """A hit without what the catalog knows of it."""
     if not hit.copies:
         return RankedHit(hit.id, hit.score, hit.z, ())
@@ -201,7 +200,7 @@ def _ranked(index: LocalIndex, hit: Hit) -> RankedHit:
     return RankedHit(hit.id, hit.score, hit.z, copies)
 
 
-def _facts(result: SearchResult, index: LocalIndex, texts: list[Any]) -> dict[str, Any]:
+def _facts(result: SearchResult, index: AnyIndex, texts: list[Any]) -> dict[str, Any]:
     """What an answer says of a search."""
     unseen, is_any = result.unseen, bool(texts) and index.exists
     return {

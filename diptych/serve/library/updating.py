@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diptych.display.counting import counted
 from diptych.errors import DiptychError
+from diptych.serve.web.problems import RequestProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +151,27 @@ class Updating:
 
     def _set(self, state: State) -> None:
         self.state = state
+
+
+class NotUpdating:
+    """Stands for `Updating` where a server keeps the index, and others update it there."""
+
+    def start(self) -> None:
+        """Nothing is to be started."""
+
+    def request(self) -> None:
+        """Raises RequestProblem (404)."""
+        raise RequestProblem(
+            404, "NotOfferedError", "the index is kept by a server, and updated there.",
+            remedy="Bring it up to date with `diptych index copy FOLDER ADDRESS`.",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing is to be stopped."""
+
+    def status(self) -> dict[str, Any]:
+        """It is always idle."""
+        return {"state": "idle", "done": 0, "total": 0, "error": None}
 
 
 def summary(done: UpdateResult, index: LocalIndex) -> str:

@@ -97,11 +97,11 @@ def state(served: Service, library: Library) -> dict[str, Any]:
         if index.exists:
             counts = index.counts()._asdict()
             known = {name: counts[name] for name in ("files", "pictures", "texts", "failed")}
-            updated = index.on_disk.facts().get("updated_at")
+            updated = index.store.facts().get("updated_at")
             known["updated_at"] = updated if isinstance(updated, str) else None
         elif updating["state"] == "idle":
             updating["state"] = "absent"
-        name, version = shown(index.folder.name) or "/", index.store.state()
+        name, version = shown(index.display_name) or "/", index.store.state()
     if updating["state"] == "idle":  # another process may have changed it
         library.browsing.make_ahead(version)
     if served.is_warming_up and updating["state"] in ("idle", "absent"):

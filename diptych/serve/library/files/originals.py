@@ -19,7 +19,7 @@ from diptych.untrusted.regular_files import open_file
 
 if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Item
-    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import AnyIndex
 
 _BLOCK = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
@@ -65,11 +65,14 @@ class OriginalFile(NamedTuple):
     is_media: bool
 
     @classmethod
-    def of(cls, index: LocalIndex, item: Item) -> OriginalFile:
+    def of(cls, index: AnyIndex, item: Item) -> OriginalFile:
         """The file of an item. Its path is the index's own; a link that leads out of the folder is not followed unless
         the index follows links. Raises RequestProblem (404)."""
-        path = index.path_of(item.path)
-        if not index.rules.follow_links and RootBoundary(index.root).is_outside(item.path):
+        root = index.pictures_root
+        if root is None:
+            raise not_found("the files of this index are elsewhere.")
+        path = root / item.path
+        if not index.rules.follow_links and RootBoundary(root).is_outside(item.path):
             raise not_found("the file leads out of the folder.")
         try:
             file = open_file(path)

@@ -15,7 +15,7 @@ from diptych.errors import ImageError
 from diptych.serve.library.items import shown, version_of
 from diptych.serve.settings import THUMBNAIL_WIDTHS
 from diptych.serve.web.deadline import remaining_s, too_late
-from diptych.serve.web.problems import busy
+from diptych.serve.web.problems import busy, not_found
 from diptych.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class Thumbnails:
 
     def get(self, item: Item, width: int) -> bytes:
         """The JPEG of an item whose longer side is `width` at most. Raises ImageError, and RequestProblem past the
-        deadline or where too many wait."""
+        deadline, where too many wait, or where nobody named the folder of the pictures."""
+        if not self._decoders.has_root:
+            raise not_found("the pictures of this index are elsewhere; whoever starts the server can say where.")
         name = _name(item, width)
         self.served += 1
         if (known := self._read(name)) is not None:

@@ -12,7 +12,7 @@ from diptych.serve.library.overview.layouts import Layouts, Method
 from diptych.serve.library.overview.regions import Region, named_regions
 
 if TYPE_CHECKING:
-    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import AnyIndex
     from diptych.serve.library.jobs import Progress
     from diptych.serve.model.served_model import ServedModel
 
@@ -38,7 +38,7 @@ class PictureMap(NamedTuple):
 
 
 def picture_map(
-    index: LocalIndex, model: ServedModel, layouts: Layouts, method: Method, progress: Progress
+    index: AnyIndex, model: ServedModel, layouts: Layouts, method: Method, progress: Progress
 ) -> PictureMap:
     """Every picture and film where its vector lies among all. Raises as `stored_vectors` does."""
     ids = ids_in_order(index, Filters(), "added", "asc")
