@@ -1,5 +1,6 @@
 """Stores that the conformance suite runs over: each is made empty, and can be opened again."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from diptych.index.folder import IndexFolder
 from diptych.index.stores.local import LocalStore
 from diptych.index.stores.store import Store
 from diptych.index.stores.uri import StoreURI
+from tests import milvus
 from tests.postgresql import server
 
 DIM = 32
@@ -52,13 +54,26 @@ def postgresql_store(folder: Path) -> Iterator[MadeStore]:
 @contextmanager
 def milvus_lite_store(folder: Path) -> Iterator[MadeStore]:
     for module in ("pymilvus", "milvus_lite"):
-        pytest.importorskip(module, reason=f"{module} has no wheel here")
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"the wheel of {module} is not installed; it has none for this system")
+    with milvus_store(f"milvus://{folder}/items.db") as made:
+        yield made
+
+
+@contextmanager
+def milvus_server_store(folder: Path) -> Iterator[MadeStore]:
+    with milvus_store(milvus.server().uri()) as made:
+        yield made
+
+
+@contextmanager
+def milvus_store(uri: str) -> Iterator[MadeStore]:
     from diptych.index.stores.milvus.store import MilvusStore
 
     opened = list[MilvusStore]()
 
     def again() -> Store:
-        opened.append(MilvusStore(StoreURI.parse(f"milvus://{folder}/items.db")))
+        opened.append(MilvusStore(StoreURI.parse(uri)))
         return opened[-1]
 
     try:
@@ -68,4 +83,9 @@ def milvus_lite_store(folder: Path) -> Iterator[MadeStore]:
             store.close()
 
 
-MAKERS = {"local": local_store, "postgresql": postgresql_store, "milvus-lite": milvus_lite_store}
+MAKERS = {
+    "local": local_store,
+    "postgresql": postgresql_store,
+    "milvus-lite": milvus_lite_store,
+    "milvus": milvus_server_store,
+}

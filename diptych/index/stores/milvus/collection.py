@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,9 @@ _IDS_AT_ONCE = 1000
 _BATCH, _LITE_BATCH = 4096, 16_384  # rows, at most these; Milvus Lite looks at all rows for each batch
 _BATCH_NUMBERS = 1 << 21  # numbers of the vectors of a batch
 
-# "Session" sees what this process wrote, "Strong" also what others wrote a moment ago, and waits for it
-Consistency = Literal["Session", "Strong"]
+# What was written is found by reads that wait for it, "Strong"; "Session", which should find what this process wrote,
+# misses what it deleted on servers that say no time of that (2.3)
+_WAITING, _READY = "Strong", "Session"
 
 
 class Description(NamedTuple):
@@ -42,7 +43,7 @@ class Collection:
 
     def __init__(self, connection: Connection, name: str):
         self.connection, self.name = connection, name
-        self._is_loaded = False
+        self._is_loaded = self._is_settled = False
         self._form: VectorForm | None = None
 
     # --- what it is
@@ -82,7 +83,7 @@ class Collection:
         self.connection.call("has_collection", self.name, make=True)
         form = VectorForm(dim, self.connection.has_half)
         self.connection.call(
-            "create_collection", self.name, schema=collection_schema(form), consistency_level="Session", again=False,
+            "create_collection", self.name, schema=collection_schema(form), consistency_level=_READY, again=False,
             properties={_FORMAT_KEY: str(FORMAT), **_properties(facts)},
         )  # fmt: skip
         for modality in MODALITIES:
@@ -146,18 +147,19 @@ class Collection:
     def _counted(self, modality: Modality, expression: Expression) -> int:
         if self.connection.is_lite and not expression.template:  # it would count the other partition as well
             return int(self.connection.call("get_partition_stats", self.name, modality)["row_count"])
-        return int(self._read("query", modality, expression, "Session", output_fields=["count(*)"])[0]["count(*)"])
+        return int(self._read("query", modality, expression, output_fields=["count(*)"])[0]["count(*)"])
 
-    def rows(
-        self,
-        modality: Modality | None,
-        expression: Expression,
-        fields: Sequence[str],
-        *,
-        consistency: Consistency = "Session",
-    ) -> list[dict[str, Any]]:
+    def settle(self) -> None:
+        """Wait until reads find all that was written, by whomever. The first read does, and the first after a write;
+        what other processes write later is found within seconds."""
+        self.load()
+        if not self.connection.is_lite:
+            self.connection.call("query", self.name, filter="id in [0]", consistency_level=_WAITING)
+        self._is_settled = True
+
+    def rows(self, modality: Modality | None, expression: Expression, fields: Sequence[str]) -> list[dict[str, Any]]:
         """The rows that pass, as many as one query may find."""
-        return list(self._read("query", modality, expression, consistency, output_fields=list(fields)))
+        return list(self._read("query", modality, expression, output_fields=list(fields)))
 
     def rows_with_ids(
         self, ids: Sequence[int], fields: Sequence[str], *, modality: Modality | None = None
@@ -176,7 +178,6 @@ class Collection:
         fields: Sequence[str],
         *,
         after: int | None = None,
-        consistency: Consistency = "Session",
     ) -> Iterator[list[dict[str, Any]]]:
         """All rows that pass, ascending by id, some thousand at a time."""
         size = _LITE_BATCH if self.connection.is_lite else _BATCH
@@ -184,31 +185,22 @@ class Collection:
             size = max(256, min(size, _BATCH_NUMBERS // self.form.dim))
         while True:
             place = Expression("id > {after}", {"after": after}) if after is not None else EVERYTHING
-            rows = self._page(modality, expression & place, fields, size, consistency)
-            if not rows:
+            rows = self._page(modality, expression & place, fields, size)
+            if rows:
+                yield rows
+            if not rows or (self.connection.is_lite and len(rows) < size):
                 return
-            yield rows
             if after is not None and int(rows[-1]["id"]) <= after:  # or the loop would not end
                 raise StoreError(f"{self.connection.name} returned rows that were not asked for.")
             after = int(rows[-1]["id"])
 
     def _page(
-        self, modality: Modality | None, expression: Expression, fields: Sequence[str], size: int, consistency: str
+        self, modality: Modality | None, expression: Expression, fields: Sequence[str], size: int
     ) -> list[dict[str, Any]]:
-        """The first rows that pass by id. An iterator of pymilvus has them in order, a query in any."""
-
-        def work(client: Any, left_s: float) -> list[dict[str, Any]]:
-            pages = client.query_iterator(
-                self.name, batch_size=size, output_fields=list(fields), partition_names=_partitions(modality),
-                timeout=left_s, consistency_level=consistency, **expression.arguments(self.connection.has_templates),
-            )  # fmt: skip
-            try:
-                return list(pages.next())
-            finally:
-                pages.close()
-
-        self.load()
-        return self.connection.run(work)
+        """The first rows that pass by id: what pymilvus's iterator asks for, which asks twice more before."""
+        first = {"iterator": "True", "reduce_stop_for_best": "True", "limit": size}
+        rows = self._read("query", modality, expression, output_fields=list(fields), **first)
+        return sorted(rows, key=lambda row: row["id"])
 
     def nearest(
         self,
@@ -222,7 +214,7 @@ class Collection:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each query the ids of near rows, and their vectors as (rows, dim) float16, in any order."""
         found = self._read(
-            "search", modality, expression, "Session", data=list(self.form.outgoing(queries)),
+            "search", modality, expression, data=list(self.form.outgoing(queries)),
             anns_field="vector", limit=k,
             output_fields=["vector"], search_params={"metric_type": "IP", "params": dict(params)}, timeout_s=timeout_s,
         )  # fmt: skip
@@ -232,12 +224,12 @@ class Collection:
             results.append((ids, self.form.incoming([hit["entity"]["vector"] for hit in hits])))
         return results
 
-    def _read(
-        self, method: str, modality: Modality | None, expression: Expression, consistency: Consistency, **more: Any
-    ) -> Any:
+    def _read(self, method: str, modality: Modality | None, expression: Expression, **more: Any) -> Any:
+        if not self._is_settled:
+            self.settle()
         self.load()
         return self.connection.call(
-            method, self.name, partition_names=_partitions(modality), consistency_level=consistency,
+            method, self.name, partition_names=_partitions(modality), consistency_level=_READY,
             **expression.arguments(self.connection.has_templates), **more,
         )  # fmt: skip
 
@@ -246,11 +238,13 @@ class Collection:
     def upsert(self, modality: Modality, rows: list[dict[str, Any]]) -> None:
         """Store rows, replacing those with their ids."""
         if rows:
+            self._is_settled = False
             self.connection.call("upsert", self.name, rows, partition_name=modality, again=False)
             self.connection.forget()
 
     def delete(self, ids: Sequence[int], modality: Modality | None = None) -> None:
         """Delete rows; unknown ids are ignored."""
+        self._is_settled = self._is_settled and not ids
         for start in range(0, len(ids), _IDS_AT_ONCE):
             some = [int(id) for id in ids[start : start + _IDS_AT_ONCE]]
             self.connection.call("delete", self.name, ids=some, partition_name=modality)

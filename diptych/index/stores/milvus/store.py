@@ -222,7 +222,8 @@ class MilvusStore:
 
     def blocks(self, *, after: int = 0) -> Iterator[Block]:
         """As `Store.blocks`."""
-        for rows in self._collection.batches(None, EVERYTHING, ALL_FIELDS, after=after, consistency="Strong"):
+        self._collection.settle()
+        for rows in self._collection.batches(None, EVERYTHING, ALL_FIELDS, after=after):
             vectors = self._collection.form.incoming([row["vector"] for row in rows])
             kept = list[tuple[int, StoredItem]]()
             units = validation.are_unit(vectors)
@@ -233,7 +234,8 @@ class MilvusStore:
     def ids(self) -> np.ndarray:
         """As `Store.ids`."""
         parts = [np.empty(0, np.int64)]
-        for rows in self._collection.batches(None, EVERYTHING, ["id"], consistency="Strong"):
+        self._collection.settle()
+        for rows in self._collection.batches(None, EVERYTHING, ["id"]):
             parts.append(np.fromiter((row["id"] for row in rows), np.int64, len(rows)))
         return np.concatenate(parts)
 
