@@ -57,6 +57,8 @@ def open_sources(config: TrainConfig) -> list[Source | Stream]:
         for spec in config.data
     ]
     for spec, source in zip(config.data, sources, strict=True):
+        if isinstance(source, Stream):  # of a list that another process may have read a moment later
+            source.shards = broadcast_object(source.shards)
         require_variety(source, spec)
     return sources
 

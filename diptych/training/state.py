@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diptych.data.loading.loader import Loader
+from diptych.data.loading.plan import merged_position
 from diptych.nets.clip import CLIP
 from diptych.text.known_words import count_words
 from diptych.training.config import TrainConfig
@@ -133,7 +134,8 @@ class TrainingState:
     def _restore_local(self, tally: dict[str, Any], processes: list[dict[str, Any]], loader: Loader) -> str | None:
         """What each process has for itself. If their number has changed, the counts are rank 0's."""
         rank, world_size = self.process
-        self.position = processes[min(rank, len(processes) - 1)]["position"]
+        positions = [each["position"] for each in processes]
+        self.position = merged_position(positions) if positions[0] else None
         is_same = len(processes) == world_size
         mine = [processes[rank]] if is_same else processes if rank == 0 else []
         self.progress = RunProgress(**{"cut": sum(each.get("cut", 0) for each in mine), **tally, "words": Counter()})

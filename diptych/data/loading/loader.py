@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     With stored features `pixels` are these, (pictures, ...) float16 or float32. `picture_ids` are equal for pictures
     with equal bytes; `regions` has each picture's. `position` is a JSON dict from which to continue after the batch; it
-    is the same in every process unless the mixture has a Stream.
+    is the same in every process unless the mixture has a Stream (see `plan.merged_position`).
     """
 
     pixels: np.ndarray
@@ -43,10 +43,12 @@ class Loader:
     """Batches of a mixture of sources, the same for the same seed whatever the number of threads or workers.
 
     With several processes (`rank` of `world_size`), each reads its own part of every batch; together they read the same
-    batches as one process. A broken sample is recorded in `bad` by its key, and another sample of its source replaces
-    it, so that batches keep their size; DataError is raised if more than the share `max_bad` is broken. Shards that
-    cannot be fetched are recorded in `bad` as well. `workers` decodes in that many processes instead of `threads`, for
-    machines with many cores. With `phrases`, a picture without regions gets the phrases of its captions as regions.
+    batches as one process. The shards of a Stream are dealt out to them: 1, 2 and 4 processes read the same batches,
+    and so does any number that continues from the `merged_position` of others. A broken sample is recorded in `bad` by
+    its key, and another sample of its source replaces it, so that batches keep their size; DataError is raised if more
+    than the share `max_bad` is broken. Shards that cannot be fetched are recorded in `bad` as well. `workers` decodes
+    in that many processes instead of `threads`, for machines with many cores. With `phrases`, a picture without regions
+    gets the phrases of its captions as regions.
     `stored` features, if they are set, are read instead of pictures.
     """
 
@@ -92,7 +94,8 @@ class Loader:
         augmentations = tuple(member.augmentation for member in self.sources)
         decoder = Decoder(self.size_px, self.captions_per_image, augmentations, self.phrases, self.stored)
         waiting: deque[PlannedBatch] = deque()
-        with self._decoders(decoder) as decoders:
+        rows = plan.lanes(position).most_rows(self.batch_size)
+        with self._decoders(decoder, rows) as decoders:
             for planned in plan.batches(position):
                 decoders.submit(planned.picks)
                 waiting.append(planned)
@@ -105,12 +108,12 @@ class Loader:
         sources = [member.source for member in self.sources]
         return sum((s.samples or math.inf) if isinstance(s, Stream) else len(s) for s in sources)
 
-    def _decoders(self, decoder: Decoder) -> "Workers | Threads[tuple[np.ndarray, DecodedBatch]]":
+    def _decoders(self, decoder: Decoder, rows: int) -> "Workers | Threads[tuple[np.ndarray, DecodedBatch]]":
         if self.workers and self.stored is None:
             whole = [
                 member.source for member in self.sources if not isinstance(member.source, Stream)
             ]  # no fetched shards
-            return Workers(self.workers, decoder, -(-self.batch_size // self.world_size), resident=whole)
+            return Workers(self.workers, decoder, rows, resident=whole)
         return Threads(self.threads, decoder.read, self.ahead)
 
     def _batch(self, planned: PlannedBatch, pixels: np.ndarray, decoded: DecodedBatch) -> Batch:

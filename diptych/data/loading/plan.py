@@ -1,13 +1,15 @@
 """The order of samples in a mixture, determined by (seed, epoch) alone, and positions to continue from."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from diptych.data.loading.augmentation import Augmentation
-from diptych.data.loading.stream import Cursor
+from diptych.data.loading.stream import SHARDS_AT_ONCE, Cursor, Lanes
 from diptych.data.samples import Source, Stream
 from diptych.errors import DataError
 
@@ -53,6 +55,7 @@ class Plan:
     rank: int
     world_size: int
     on_shard: Callable[[str, Exception | None], None]
+    _lanes_in: dict[int, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -61,17 +64,38 @@ class Plan:
 
     def batches(self, position: dict[str, Any] | None = None) -> Iterator[PlannedBatch]:
         """Batches from `position` on; the rest of an epoch that fills no batch is left out."""
-        epoch, sample, cursors = self._from(position)
+        lanes = self.lanes(position)
+        epoch, sample, cursors = self._from(position, lanes)
         while True:
             labels, indices, positions = self._epoch(epoch)
+            before = epoch * (self.total // self.batch_size) * self.batch_size  # rows
             while sample + self.batch_size <= self.total:
-                mine = range(sample + self.rank, sample + self.batch_size, self.world_size)
-                picks = [self._pick(labels[i], indices[i], positions[i], cursors) for i in mine]
-                sample += self.batch_size
+                end = sample + self.batch_size
+                # Samples of streams that other processes read are counted; others need not be.
+                rows = (
+                    range(sample, end)
+                    if cursors
+                    else range(sample + (self.rank - before - sample) % self.world_size, end, self.world_size)
+                )
+                picks = [
+                    pick
+                    for i in rows
+                    if (pick := self._pick(labels[i], indices[i], positions[i], before + i, cursors, lanes))
+                ]
+                sample = end
                 ended = sample + self.batch_size > self.total
                 at = {"epoch": epoch + 1, "sample": 0} if ended else {"epoch": epoch, "sample": sample}
-                yield PlannedBatch(picks, epoch, at | self._fingerprint(cursors))
+                yield PlannedBatch(picks, epoch, at | self._fingerprint(cursors, lanes))
             epoch, sample = epoch + 1, 0
+
+    def lanes(self, position: dict[str, Any] | None) -> Lanes:
+        """Those of the run that `position` continues, or of one that begins. Without streams every process has a lane:
+        the rows of a batch are dealt out evenly."""
+        if not any(isinstance(part.source, Stream) for part in self.sources):
+            return Lanes(self.world_size, self.rank, self.world_size)
+        if total := (position or {}).get("lanes"):
+            return Lanes(total, self.rank, self.world_size)
+        return Lanes.of_run(self.batch_size, self.rank, self.world_size)
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For every sample of an epoch: its mixture source, its index there (unused for a stream), and its number in
@@ -93,23 +117,29 @@ class Plan:
             within[passes == one] = order[within[passes == one]]
         return within
 
-    def _pick(self, number: int, index: int, position: int, cursors: dict[int, Cursor]) -> Pick:
-        if (cursor := cursors.get(number)) is None:
-            source = self.sources[number].source
-            assert not isinstance(source, Stream)
-            return Pick(int(number), source, int(index), (self.seed, int(number), int(position)))
-        taken = cursor.next_sample()
-        return Pick(int(number), taken.source, taken.index, (self.seed, int(number), self.rank, *taken.stream_position))
+    def _pick(
+        self, number: int, index: int, position: int, row: int, cursors: dict[int, dict[int, Cursor]], lanes: Lanes
+    ) -> Pick | None:
+        """The sample of a row; None if another process reads it."""
+        is_local, source = lanes.is_local(row), self.sources[number].source
+        if not isinstance(source, Stream):
+            return Pick(int(number), source, int(index), (self.seed, int(number), int(position))) if is_local else None
+        if (cursor := cursors[number].get(lanes.lane_of(row, self._lanes_in[number]))) is None:
+            return None
+        taken = cursor.next_sample()  # of a lane that processes share, also where another reads the row
+        seed = (self.seed, int(number), *taken.stream_position)
+        return Pick(int(number), taken.source, taken.index, seed) if is_local else None
 
-    def _from(self, position: dict[str, Any] | None) -> tuple[int, int, dict[int, Cursor]]:
+    def _from(self, position: dict[str, Any] | None, lanes: Lanes) -> tuple[int, int, dict[int, dict[int, Cursor]]]:
         position = position or {}
-        states = position.get("streams", {})
         cursors = {
-            i: Cursor(part.source, (self.seed, i), self.rank, self.world_size, self.on_shard, states.get(str(i)))
+            i: self._cursors(i, part.source, lanes, position.get("streams", {}).get(str(i), {}))
             for i, part in enumerate(self.sources)
             if isinstance(part.source, Stream)
         }
-        wanted = self._fingerprint(cursors)
+        if "process" in position:
+            raise DataError("the position in the stream was written by another version of diptych; start a new run.")
+        wanted = self._fingerprint(cursors, lanes)
         for name in position.keys() & wanted.keys() - {"streams"}:
             if position[name] != wanted[name]:
                 raise DataError(
@@ -118,11 +148,31 @@ class Plan:
                 )
         return position.get("epoch", 0), position.get("sample", 0), cursors
 
-    def _fingerprint(self, cursors: dict[int, Cursor]) -> dict[str, Any]:
+    def _cursors(self, number: int, stream: Stream, lanes: Lanes, states: dict[str, Any]) -> dict[int, Cursor]:
+        total = self._lanes_in[number] = lanes.lanes_in(stream)
+        local = sorted(lanes.local_lanes(total))
+        ahead = max(1, SHARDS_AT_ONCE // max(1, len(local)))
+        return {
+            lane: Cursor(stream, (self.seed, number), lane, total, self.on_shard, states.get(str(lane)), ahead)
+            for lane in local
+        }
+
+    def _fingerprint(self, cursors: dict[int, dict[int, Cursor]], lanes: Lanes) -> dict[str, Any]:
         """Identifies the data of a position, with the positions in its streams."""
         sizes = [len(p.source.shards) if isinstance(p.source, Stream) else len(p.source) for p in self.sources]
         mark: dict[str, Any] = {"seed": self.seed, "shares": [part.share for part in self.sources], "sizes": sizes}
         if cursors:
-            streams = {str(number): cursor.state for number, cursor in cursors.items()}
-            mark |= {"process": f"{self.rank} of {self.world_size}", "streams": streams}
+            streams = {str(i): {str(lane): each.state for lane, each in those.items()} for i, those in cursors.items()}
+            mark |= {"lanes": lanes.total, "streams": streams}
         return mark
+
+
+def merged_position(positions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The position of all processes at the same batch, from which any number of them can continue."""
+    merged = dict(positions[0])
+    if "streams" in merged:
+        merged["streams"] = {
+            number: {lane: state for each in positions for lane, state in each["streams"][number].items()}
+            for number in merged["streams"]
+        }
+    return merged

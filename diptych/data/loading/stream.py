@@ -1,5 +1,6 @@
-"""Reads a stream: its shards in a new order for every pass, one block of shards at a time."""
+"""Reads a stream: its shards in a new order for every pass, dealt out to lanes, and these to the processes."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -7,18 +8,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.data.concat import ConcatSource, locate_index
+from diptych.data.concat import ConcatSource
 from diptych.data.samples import Source, Stream, count
 from diptych.data.spooling import FULL_DISK, remove_with, unpacking
 from diptych.errors import DataError
 
 Result = TypeVar("Result")
 
-BLOCK_SHARDS = 4  # fetched in parallel and shuffled together, while the next block is being fetched
+SHARDS_AT_ONCE = 4  # of a process: fetched in parallel while as many are read
 
 
 class StreamSample(NamedTuple):
-    """A sample of a fetched shard, and its position in the stream, which seeds its augmentation."""
+    """A sample of a fetched shard, and its position in the stream, which seeds its augmentation: the pass, the shard's
+    number in it, and the sample's number in the shard."""
 
     source: Source
     index: int
@@ -26,73 +28,61 @@ class StreamSample(NamedTuple):
 
 
 class Cursor:
-    """The position of one process in a stream; a later Cursor with the same `state` continues at the same sample.
+    """A position in one of the lanes of a stream; a later Cursor with the same `state` continues at the same sample.
 
-    Every pass permutes the shards by (seed, pass) and divides them among the processes; samples are permuted within a
-    block of shards. If there are fewer shards than processes, every process fetches all shards, and the samples are
-    divided. `on_shard` is called with each shard and its error, or None if it was fetched.
+    Every pass permutes the shards by (seed, pass). The passes follow each other as one endless sequence, of which lane
+    `lane` of `lanes` has every `lanes`-th shard; samples are permuted within a shard. What is in a lane does not depend
+    on the process that reads it. `ahead` further shards are fetched meanwhile. `on_shard` is called with each shard and
+    its error, or None if it was fetched.
     """
 
     def __init__(
-        self, stream: Stream, seed: tuple[int, ...], rank: int, world_size: int,
-        on_shard: Callable[[str, Exception | None], None], state: dict[str, int] | None = None,
+        self, stream: Stream, seed: tuple[int, ...], lane: int, lanes: int,
+        on_shard: Callable[[str, Exception | None], None], state: dict[str, int] | None = None, ahead: int = 1,
     ):  # fmt: skip
-        self.stream, self.seed, self.rank, self.world_size, self.on_shard = stream, seed, rank, world_size, on_shard
-        self._position = dict(state or {"pass": 0, "block": 0, "taken": 0})
-        self._block: tuple[list[Source], np.ndarray] | None = None
-        self._prefetched: dict[tuple[int, int], list[Future[Source]]] = {}
+        self.stream, self.seed, self.lanes, self.on_shard, self.ahead = stream, seed, lanes, on_shard, ahead
+        self._position = dict(state or {"shard": lane, "taken": 0})
+        self._opened: tuple[Source | None, np.ndarray] | None = None
+        self._prefetched: dict[int, tuple[str, Future[Source]]] = {}
 
     @property
     def state(self) -> dict[str, int]:
-        """The pass, the block in it, and the number of samples already taken from the block."""
+        """The shard's number in the endless sequence, and the number of samples already taken from it."""
         return dict(self._position)
 
     def next_sample(self) -> StreamSample:
-        """The next sample. Raises DataError if a whole pass has none."""
-        empty_blocks = 0
-        while self._block is None or self._position["taken"] >= len(self._block[1]):
-            if self._block is not None:
-                empty_blocks = 0 if len(self._block[1]) else empty_blocks + 1
-                if empty_blocks >= len(self._blocks(self._position["pass"])):
+        """The next sample. Raises DataError if as many shards as a whole pass has are empty."""
+        empty = 0
+        while self._opened is None or self._position["taken"] >= len(self._opened[1]):
+            if self._opened is not None:
+                empty = 0 if len(self._opened[1]) else empty + 1
+                if empty >= len(self.stream.shards):
                     raise DataError("a whole pass over the shards has no sample.")
-                self._advance()
-            self._block = self._open()
-        sources, order = self._block
-        shard, index = locate_index(sources, int(order[self._position["taken"]]))
-        stream_position = self._position["pass"], self._position["block"], self._position["taken"]
+                self._position = {"shard": self._position["shard"] + self.lanes, "taken": 0}
+            self._opened = self._open()
+        source, order = self._opened
+        assert source is not None
+        taken = self._position["taken"]
         self._position["taken"] += 1
-        return StreamSample(sources[shard], index, stream_position)
+        return StreamSample(
+            source, int(order[taken]), (*divmod(self._position["shard"], len(self.stream.shards)), taken)
+        )
 
-    def _blocks(self, number: int) -> list[list[str]]:
-        """The shards of this process in one pass, in blocks."""
-        shards = self.stream.shards
-        order = np.random.default_rng((*self.seed, number)).permutation(len(shards))
-        mine = order[self.rank :: self.world_size] if len(shards) >= self.world_size else order
-        return [[shards[i] for i in mine[start : start + BLOCK_SHARDS]] for start in range(0, len(mine), BLOCK_SHARDS)]
+    def _open(self) -> tuple[Source | None, np.ndarray]:
+        """The current shard, None if it cannot be fetched, and the order of its samples; starts to fetch the next."""
+        number = self._position["shard"]
+        self._opened = None  # so that its files can be removed
+        wanted = range(number, number + (1 + self.ahead) * self.lanes, self.lanes)
+        self._prefetched = {each: self._prefetched.get(each) or self._fetch(each) for each in wanted}
+        source = self._fetched_shard(*self._prefetched.pop(number))
+        order = np.random.default_rng((*self.seed, *divmod(number, len(self.stream.shards)), 1))
+        return source, order.permutation(len(source) if source else 0)
 
-    def _following(self) -> tuple[int, int]:
-        at = self._position["pass"], self._position["block"] + 1
-        return at if at[1] < len(self._blocks(at[0])) else (at[0] + 1, 0)
-
-    def _advance(self) -> None:
-        number, block = self._following()
-        self._position = {"pass": number, "block": block, "taken": 0}
-
-    def _open(self) -> tuple[list[Source], np.ndarray]:
-        """The current block as (sources, order of their samples); starts to fetch the next one."""
-        position = self._position["pass"], self._position["block"]
-        self._block = None  # so that its files can be removed
-        waiting, self._prefetched = self._prefetch(position), {}
-        sources = [source for name, future in waiting if (source := self._fetched_shard(name, future)) is not None]
-        following = self._following()
-        self._prefetched = {following: [future for _, future in self._prefetch(following)]}
-        order = np.random.default_rng((*self.seed, *position, 1)).permutation(sum(len(source) for source in sources))
-        return sources, order if len(self.stream.shards) >= self.world_size else order[self.rank :: self.world_size]
-
-    def _prefetch(self, at: tuple[int, int]) -> list[tuple[str, Future[Source]]]:
-        names = self._blocks(at[0])[at[1]]
-        futures = self._prefetched.get(at) or [in_background(fetched, self.stream, name) for name in names]
-        return list(zip(names, futures, strict=True))
+    def _fetch(self, number: int) -> tuple[str, Future[Source]]:
+        done_passes, index = divmod(number, len(self.stream.shards))
+        order = np.random.default_rng((*self.seed, done_passes)).permutation(len(self.stream.shards))
+        name = self.stream.shards[order[index]]
+        return name, in_background(fetched, self.stream, name)
 
     def _fetched_shard(self, name: str, future: Future[Source]) -> Source | None:
         try:
@@ -101,10 +91,52 @@ class Cursor:
             self.on_shard(name, error)
             return None
         self.on_shard(name, None)
-        if self._position["pass"] == 0:  # later passes would count them again
+        if self._position["shard"] < len(self.stream.shards):  # later passes would count them again
             for reason, number in source.skipped.items():
                 count(self.stream.skipped, reason, number)
         return source
+
+
+class Lanes:
+    """How the rows of all batches, numbered over the whole run, and the shards of streams are dealt out.
+
+    Row `n` belongs to lane `n % total`, and lane `i` to process `i % world_size`. So the samples of a row are the same
+    whatever the number of processes, and each process fetches the shards of its own lanes alone. With more processes
+    than lanes, or more lanes than shards, several processes fetch the same shards.
+    """
+
+    def __init__(self, total: int, rank: int, world_size: int):
+        self.total, self.rank, self.world_size = total, rank, world_size
+
+    @classmethod
+    def of_run(cls, batch_size: int, rank: int, world_size: int) -> "Lanes":
+        """Those of a run that begins: the same for 1, 2 and 4 processes."""
+        total = math.lcm(SHARDS_AT_ONCE, world_size)
+        return cls(total if total <= batch_size else world_size, rank, world_size)
+
+    def is_local(self, row: int) -> bool:
+        """Whether this process reads a row."""
+        dealt = row % self.total if self.world_size <= self.total else row
+        return dealt % self.world_size == self.rank
+
+    def most_rows(self, batch_size: int) -> int:
+        """The most rows of one batch that a process may have."""
+        if self.world_size > self.total:
+            return -(-batch_size // self.world_size)
+        return -(-batch_size // self.total) * -(-self.total // self.world_size)
+
+    def lane_of(self, row: int, lanes: int) -> int:
+        """The lane of a row in a stream that has `lanes` of them."""
+        return row % self.total % lanes
+
+    def lanes_in(self, stream: Stream) -> int:
+        """The number of lanes of a stream: no more than it has shards, and all equally fast."""
+        return next(n for n in range(min(self.total, len(stream.shards)), 0, -1) if self.total % n == 0)
+
+    def local_lanes(self, lanes: int) -> set[int]:
+        """The lanes of a stream of which this process reads a row."""
+        rows = range(self.total * (1 if self.world_size <= self.total else self.world_size))
+        return {self.lane_of(row, lanes) for row in rows if self.is_local(row)}
 
 
 def fetched(stream: Stream, shard: str) -> Source:

@@ -26,7 +26,7 @@ def config(shards: Path, out: Path, **changes) -> TrainConfig:
     plain = {"model": "vit-tiny", "image_size": 32, "vocab_size": 600, "epochs": 4, "batch_size": 32, "seed": 5}
     plain |= {"precision": "fp32", "device": "cpu", "checkpoint_s": 0.0, "optimizer": "adamw", "timeout_s": 120.0}
     plain |= {"drop_path": 0.0, "dropout": 0.0}
-    return TrainConfig(data=(str(shards),), out=str(out), **{**plain, **changes})
+    return TrainConfig(**{"data": (str(shards),), "out": str(out), **plain, **changes})
 
 
 def losses(out: Path) -> list[float]:
@@ -75,6 +75,15 @@ def test_a_run_goes_on_on_another_number_of_processes(
     assert (last / checkpoints.SHARDS).exists() == (before > 1)
     together(tmp_path, finished, recipe, world=after)
     assert losses(tmp_path / "run") == pytest.approx(losses(undisturbed), abs=1e-4)
+
+
+def test_a_run_on_shards_by_address_goes_on_on_another_number_of_processes(shards: Path, tmp_path: Path) -> None:
+    """Each process fetches shards of its own, as from object storage; the samples of every step are the same."""
+    recipe = config(shards, tmp_path / "run", data=(f"file://{shards}/*.tar",), samples_per_epoch=96, epochs=7 / 3)
+    train(replace(recipe, out=str(tmp_path / "whole")), quiet=True)
+    together(tmp_path, stopped, recipe, 4)
+    together(tmp_path, finished, recipe, world=3)
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
 
 
 def test_a_checkpoint_of_several_processes_that_was_cut_is_passed_over(
