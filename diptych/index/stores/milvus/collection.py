@@ -4,6 +4,7 @@ would lead a text's search to the texts. Its properties hold the facts."""
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from diptych.untrusted.json import parse_json
 FORMAT = 1
 EVERYTHING = Expression()
 _FORMAT_KEY, _FACT, _SETTINGS_KEY = "diptych.format", "diptych.fact.", "diptych.search"
+_CHANGE_KEY, _NEWEST_KEY = "diptych.change", "diptych.newest"
 _IDS_AT_ONCE = 1000
 _BATCH, _LITE_BATCH = 4096, 16_384  # rows, at most these; Milvus Lite looks at all rows for each batch
 _BATCH_NUMBERS = 1 << 21  # numbers of the vectors of a batch
@@ -60,8 +62,8 @@ class Collection:
         """Raises StoreError if it is not one of diptych, IndexNewerError if a later version made it."""
         if not self.exists:
             raise IndexDirectoryError(f"{self.connection.name} holds no index; copy one there first.")
-        described = self.connection.call("describe_collection", self.name)
-        properties, form = described.get("properties") or {}, form_of(described)
+        described = self._described()
+        properties, form = described["properties"], form_of(described)
         format = str(properties.get(_FORMAT_KEY, ""))
         if format.isdecimal() and int(format) > FORMAT:
             raise IndexNewerError(f"{self.connection.name} has format {format}; this diptych reads {FORMAT}.")
@@ -95,6 +97,27 @@ class Collection:
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None deletes one."""
         self._alter(_properties(facts))
+
+    @property
+    def change(self) -> str:
+        """A text that is another after each change."""
+        return str(self._described()["properties"].get(_CHANGE_KEY, "0"))
+
+    @property
+    def newest_id(self) -> int:
+        """The highest id, as `note_change` left it."""
+        newest = _value(self._described()["properties"].get(_NEWEST_KEY))
+        return newest if isinstance(newest, int) else 0
+
+    def note_change(self, ids: Sequence[int], *, newest: int | None = None) -> None:
+        """Something was written, among it these ids."""
+        self.connection.forget()
+        highest = max([self.newest_id if newest is None else newest, *ids])
+        self._alter({_CHANGE_KEY: secrets.token_hex(6), _NEWEST_KEY: json.dumps(highest)})
+
+    def _described(self) -> dict[str, Any]:
+        described = self.connection.call("describe_collection", self.name)
+        return {**described, "properties": _as_texts(described.get("properties") or {})}
 
     def set_settings(self, settings: Mapping[str, Any]) -> None:
         """How it is searched."""
@@ -249,6 +272,10 @@ class Collection:
             some = [int(id) for id in ids[start : start + _IDS_AT_ONCE]]
             self.connection.call("delete", self.name, ids=some, partition_name=modality)
         self.connection.forget()
+
+
+def _as_texts(properties: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in properties.items()}
 
 
 def _partitions(modality: Modality | None) -> list[str] | None:

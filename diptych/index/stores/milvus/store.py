@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection as Several
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,18 @@ import numpy as np
 
 from diptych.errors import IndexBusyError, IndexDamagedError, StoreError
 from diptych.index.catalog import validation
+from diptych.index.catalog.browsing import Facets, ItemKey, Order, Sort
 from diptych.index.catalog.stored_items import Block, StoredItem, check_block
 from diptych.index.catalog.validation import Item
 from diptych.index.filters.filters import Filters
-from diptych.index.filters.row_filter import passing_ids
 from diptych.index.model import check_same_model
-from diptych.index.stores.milvus import tuning
+from diptych.index.stores.milvus import browsing, tuning
 from diptych.index.stores.milvus.collection import EVERYTHING, Collection, Description
 from diptych.index.stores.milvus.connection import Connection
-from diptych.index.stores.milvus.expressions import Expression, expression_of
+from diptych.index.stores.milvus.expressions import Expression
 from diptych.index.stores.milvus.schema import (
     ALL_FIELDS,
     ITEM_FIELDS,
-    filtered_row,
     items_in,
     rows_of,
     stem_hash,
@@ -100,19 +100,16 @@ class MilvusStore:
         return self._described().facts
 
     def counts(self) -> IndexCounts:
-        """The numbers of files and items in the subfolder. It reads the path of every item."""
+        """The numbers of files and items in the subfolder. It reads every item."""
         key = "counts", self.subfolder
         if (known := self._connection.kept(key)) is None:
-            files, pictures, texts = np.empty(0, np.int64), 0, 0
-            for rows in self._collection.batches(None, expression_of(Filters().within(self.subfolder)), ITEM_FIELDS):
-                items = list(items_in(rows, self._refused).values())
-                below = [item for item in items if item.path.startswith(self.subfolder and f"{self.subfolder}/")]
-                pictures += sum(item.modality == "picture" for item in below)
-                texts += sum(item.modality == "text" for item in below)
-                files = np.union1d(files, np.array([stem_hash(item.path) for item in below], np.int64))
-            known = IndexCounts(len(files), pictures, texts, 0)
+            known = browsing.counts(self._passing(Filters()))
             self._connection.keep(key, known)
         return known
+
+    def _passing(self, filters: Filters) -> browsing.Passing:
+        updated_at = self.facts().get("updated_at") if filters.file_dates else None
+        return browsing.Passing(self._collection, filters.within(self.subfolder), updated_at, self._refused)
 
     def select(self, modality: Modality, filters: Filters) -> MilvusSelection:
         """As `Store.select`."""
@@ -175,19 +172,11 @@ class MilvusStore:
 
     def _matching(self, field: str, values: Sequence[Any], modality: Modality, filters: Filters) -> list[Item]:
         """The items that pass and have one of these values in a field."""
-        filters = filters.within(self.subfolder)
-        updated_at = self.facts().get("updated_at") if filters.file_dates else None
-        rows = list[dict[str, Any]]()
+        found, passing = list[Item](), self._passing(filters)
         for start in range(0, len(values), _VALUES):
             some = Expression(f"{field} in {{values}}", {"values": list(values[start : start + _VALUES])})
-            rows += [row for batch in self._collection.batches(modality, some, ITEM_FIELDS) for row in batch]
-        items = items_in(rows, self._refused)
-        if filters:
-            passing = passing_ids(
-                filters, [filtered_row(row) for row in rows if row["id"] in items], updated_at=updated_at
-            )
-            return [items[id] for id in passing]
-        return [items[id] for id in sorted(items)]
+            found += passing.items(modality, some)
+        return found
 
     def alone(self, modality: Modality, filters: Filters) -> set[int]:
         """As `Store.alone`; what a caller adds is known for as long as no other process can change the index."""
@@ -200,6 +189,40 @@ class MilvusStore:
     def path_of(self, path: str) -> Path:
         """As `Store.path_of`; relative where the store does not know its folder."""
         return Path(os.path.join(self.facts().get("root", ""), path))
+
+    # --- browsing
+
+    def state(self) -> str:
+        """As `Store.state`."""
+        return self._collection.change if self.exists else "none"
+
+    def newest_id(self) -> int:
+        """As `Store.newest_id`."""
+        return self._collection.newest_id if self.exists else 0
+
+    def listed(self, modality: Modality, filters: Filters, sort: Sort, order: Order) -> np.ndarray:
+        """As `Store.listed`. It reads every item that passes, as the following do."""
+        return browsing.listed(self._passing(filters), modality, sort, order)
+
+    def of_file(self, path: str, most: int = 1000) -> list[Item]:
+        """As `Store.of_file`."""
+        some = Expression("stem == {stem}", {"stem": stem_hash(os.path.splitext(path)[0])})
+        items = browsing.Passing(self._collection, Filters(), None, self._refused).items(None, some)
+        return list(islice((item for item in items if item.path == path), most))
+
+    def find(self, path: str, modality: Modality, at_s: float | None, line: int | None) -> int | None:
+        """As `Store.find`."""
+        wanted = modality, at_s, line
+        items = self.of_file(path, most=1 << 31)
+        return next((item.id for item in items if (item.modality, item.at_s, item.line) == wanted), None)
+
+    def keys(self, modality: Modality, filters: Filters) -> dict[int, ItemKey]:
+        """As `Store.keys`, of the first 200,000."""
+        return browsing.keys(self._passing(filters), modality)
+
+    def facets(self, filters: Filters) -> Facets:
+        """As `Store.facets`."""
+        return browsing.facets(self._passing(filters), self.subfolder)
 
     # --- copying
 
@@ -250,6 +273,8 @@ class MilvusStore:
         except StoreError:
             self._take_back(rows, before)
             raise
+        finally:
+            self._collection.note_change([row["id"] for row in rows])
 
     def _replace(self, rows: list[dict[str, Any]], before: Mapping[int, Mapping[str, Any]]) -> None:
         """Store rows; those of `before` that were pictures and become texts, or the reverse, leave their partition."""
@@ -271,7 +296,11 @@ class MilvusStore:
     def remove(self, ids: Iterable[int]) -> None:
         """As `Store.remove`."""
         self._described()
-        self._collection.delete([int(id) for id in ids])
+        gone = [int(id) for id in ids]
+        self._collection.delete(gone)
+        newest = self._collection.newest_id
+        left = self.ids().max(initial=0) if newest in gone else newest
+        self._collection.note_change([], newest=int(left))
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """As `Store.set_facts`."""
@@ -280,6 +309,7 @@ class MilvusStore:
             return
         check_same_model(self.name, self._described().facts, facts)
         self._collection.set_facts(facts)
+        self._collection.note_change([])
 
     def prepare(self, progress: Progress = lambda done, total: None, *, exact_up_to: int = tuning.EXACT_UP_TO) -> None:
         """As `Store.prepare`: seals what was put, and builds a graph where there is so much that it is faster than
