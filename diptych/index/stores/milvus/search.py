@@ -25,6 +25,7 @@ _MORE = 4  # times as many candidates, or as wide a search, where too few were f
 _TRIES = 3
 _MOST_EF = 32_768  # that a server takes
 _LISTS = (10, 100)  # lengths of lists that searches are tuned for
+_UNTUNED = (2048, 2048)  # how widely a graph is searched for these before its recall is measured
 _MANY = 16_384  # rows that are fetched for several queries at once
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -139,7 +140,7 @@ class MilvusSelection:
         rows that do not pass as well, so it must look at more."""
         if self._settings.get("index") != "HNSW":
             return None
-        short, long = self._settings.get("ef", {}).get(self._modality, _LISTS)
+        short, long = self._settings.get("ef", {}).get(self._modality, _UNTUNED)
         share = (min(max(k, _LISTS[0]), _LISTS[1]) - _LISTS[0]) / (_LISTS[1] - _LISTS[0])
         ef = short + share * (long - short)
         ef *= max(1.0, k / _LISTS[1])

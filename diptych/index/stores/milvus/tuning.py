@@ -37,7 +37,8 @@ def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact
     progress(0, _STEPS)
     collection.flush(timeout_s=_STEP_LIMIT_S)
     sizes = {modality: collection.count(modality) for modality in MODALITIES}
-    collection.index("FLAT", {}, timeout_s=_STEP_LIMIT_S)
+    if collection.description().settings.get("index", "FLAT") != "FLAT":
+        collection.index("FLAT", {}, timeout_s=_STEP_LIMIT_S)
     settings: dict[str, Any] = {"index": "FLAT", "rows": sizes}
     if max(sizes.values()) * collection.form.dim > exact_up_to:
         progress(1, _STEPS)
@@ -45,6 +46,7 @@ def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact
         for step, links in enumerate(GRAPHS, 1):
             progress(2 * step, _STEPS)
             params = {"M": links, "efConstruction": BUILD_WIDTH}
+            collection.set_settings({"index": "HNSW", "params": params})  # searched widely if this ends before its end
             collection.index("HNSW", params, timeout_s=_STEP_LIMIT_S)
             progress(2 * step + 1, _STEPS)
             if (measured := [trial.width() for trial in trials]) and all(measured):
