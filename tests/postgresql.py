@@ -82,14 +82,14 @@ def started(*settings: str) -> Server:
             shutil.chown(path, "nobody", "nogroup")
     options = {"cwd": "/", "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, **(_NOBODY if is_root else {})}
     data = str(folder / "data")
-    made = subprocess.run(
-        [bin / "initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={file}", "--encoding=UTF8",
-         "--locale=C", "--no-sync"],
-        capture_output=True, timeout=_START_S, check=False, **options,
-    )  # fmt: skip
-    if made.returncode:
+    command = [bin / "initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={file}"]
+    command += ["--encoding=UTF8", "--locale=C", "--no-sync"]
+    try:
+        subprocess.run(command, capture_output=True, timeout=_START_S, check=True, **options)
+    except (PermissionError, subprocess.CalledProcessError) as error:
         shutil.rmtree(folder)
-        pytest.skip(f"the PostgreSQL server cannot be set up here: {made.stderr.decode(errors='replace')[:200]}")
+        said = getattr(error, "stderr", b"").decode(errors="replace")
+        pytest.skip(f"a PostgreSQL server cannot be set up here: {error} {said[:200]}")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     arguments = [bin / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]

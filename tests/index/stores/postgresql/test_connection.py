@@ -38,6 +38,11 @@ def pid_of(database: Database) -> int:
     return database.run(lambda connection: connection.info.backend_pid)
 
 
+def terminate(pid: int) -> None:
+    with psycopg.connect(server().address(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+
 def slept(connection: Connection) -> None:
     connection.execute("SELECT pg_sleep(600)")
 
@@ -120,8 +125,7 @@ def test_a_database_that_is_not_there_is_said() -> None:
 
 def test_a_lost_connection_is_opened_again(database: Database) -> None:
     first = pid_of(database)
-    with psycopg.connect(server().address(), autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 10000)", [first])
+    terminate(first)
     assert pid_of(database) != first
 
 
@@ -175,6 +179,7 @@ def test_a_frozen_server_is_given_up_within_the_time_limit() -> None:
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
+            terminate(pid)
     assert "no answer within 1.5 seconds" in str(error)
     assert pid_of(database) not in frozen
     database.close()

@@ -201,6 +201,28 @@ def test_an_index_that_was_left_unfinished_is_built_again(monkeypatch: pytest.Mo
     store.close()
 
 
+def test_a_build_that_is_interrupted_ends_and_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for another transaction, until the user has waited enough."""
+    monkeypatch.setattr(hnsw, "MIN_ROWS", 100)
+    monkeypatch.setattr(hnsw, "QUERIES", 4)
+    monkeypatch.setattr(hnsw, "_POLL_S", 0.05)
+    store = PostgreSQLStore(StoreURI.parse(server().uri()))
+    store.set_facts(FACTS | {"dim": DIM})
+    store.put(block_of("picture", 1, VECTORS["picture"][:300]))
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with psycopg.connect(server().address()) as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        with pytest.raises(KeyboardInterrupt):
+            store.prepare(interrupt)
+    store.prepare()
+    assert Effort.of(store.facts(), "picture")
+    store.close()
+
+
 def test_many_vectors_without_an_index_are_not_compared_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hnsw, "MIN_ROWS", 100)
     monkeypatch.setattr(hnsw, "QUERIES", 4)
