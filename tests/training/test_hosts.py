@@ -1,6 +1,8 @@
 """Training on two hosts outlives a process and a host."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from diptych.training.trainer import train
 
 SETTINGS = {"optimizer": "adamw", "drop_path": 0.0, "dropout": 0.0, "vocab_size": 600, "precision": "fp32"}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "scale.md"
 STEPS = 30  # ten epochs of 96 pairs in batches of 32
 
 
@@ -29,22 +32,28 @@ def losses(out: Path) -> dict[int, float]:
 
 def undisturbed(shards: Path, out: Path) -> None:
     train(
-        TrainConfig(data=(str(shards),), out=str(out), model="vit-tiny", image_size=32, epochs=10, batch_size=32,
-                    device="cpu", **SETTINGS),
+        TrainConfig(data=(f"file://{shards}/*.tar",), samples_per_epoch=96, out=str(out), model="vit-tiny",
+                    image_size=32, epochs=10, batch_size=32, device="cpu", **SETTINGS),
         quiet=True,
     )  # fmt: skip
 
 
 def command(host: Host, first: Host, shards: Path, out: Path) -> list[str]:
-    """As docs/scale.md has it, with short waits."""
+    """That of docs/scale.md, on these hosts, with a small model and short waits."""
+    (text,) = re.findall(r"^torchrun (.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.M | re.S)
+    instead = {"train-a:29400": f"{first.address}:29400", "2": "1:2", "4": "1", "100": "3", "4096": "32"}
+    instead |= {"/shared/runs/first": str(out), "samples_per_epoch=1000000": "samples_per_epoch=96"}
+    words = [
+        f"file://{shards}/*.tar" if "://" in word else instead.get(word, word)
+        for word in shlex.split(text.replace("\\\n", " "))
+    ]
     rendezvous = f"is_host={int(host is first)},last_call_timeout=8,keep_alive_interval=1,keep_alive_max_attempt=3"
-    torchrun = ["--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-backend", "c10d"]
-    torchrun += ["--rdzv-endpoint", f"{first.address}:29400", "--rdzv-id", "run", "--local-addr", host.address]
-    run = ["-m", "diptych", "train", "--data", str(shards), "--out", str(out), "--model", "vit-tiny", "--device", "cpu"]
-    run += ["--image-size", "32", "--batch-size", "32", "--epochs", "10", "--resume", "--set", "timeout_s=12"]
-    for name, value in {**SETTINGS, "checkpoint_s": 0}.items():
-        run += ["--set", f"{name}={value}"]
-    return [sys.executable, "-m", "torch.distributed.run", *torchrun, "--rdzv-conf", rendezvous, *run]
+    settings = {**SETTINGS, "checkpoint_s": 0, "timeout_s": 12}
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--local-addr", host.address, "--rdzv-conf", rendezvous, *words,
+        "--model", "vit-tiny", "--device", "cpu", "--image-size", "32", "--epochs", "10",
+        *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")),
+    ]  # fmt: skip
 
 
 @contextmanager
