@@ -65,4 +65,5 @@ def too_slow(name: str, seconds: float) -> StoreError:
 def _said(error: psycopg.Error, secrets: frozenset[str]) -> str:
     """The server's message in one line, without secrets."""
     text = error.diag.message_primary or str(error) or type(error).__name__
-    return hidden(" ".join(text.split()), secrets)[:_LONGEST].rstrip(".")
+    lines = dict.fromkeys(line.strip().removeprefix("connection failed: ") for line in text.splitlines())
+    return hidden(" ".join(" ".join(lines).split()), secrets)[:_LONGEST].rstrip(".")
