@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diptych.errors import CheckpointError as CheckpointError
     from diptych.errors import CheckpointNotSavedError as CheckpointNotSavedError
     from diptych.errors import CleaningError as CleaningError
+    from diptych.errors import ClusterError as ClusterError
     from diptych.errors import DataError as DataError
     from diptych.errors import DiptychError as DiptychError
     from diptych.errors import FetchError as FetchError
@@ -56,8 +57,12 @@ if TYPE_CHECKING:
     from diptych.exporting import convert as convert
     from diptych.failures import EmbeddingResult as EmbeddingResult
     from diptych.failures import Failure as Failure
-    from diptych.index.bulk import BulkResult as BulkResult
-    from diptych.index.bulk import embed_in_bulk as embed_in_bulk
+    from diptych.index.bulk.job import embed_in_bulk as embed_in_bulk
+    from diptych.index.bulk.ray_cluster import Workers as Workers
+    from diptych.index.bulk.shard_files import BulkResult as BulkResult
+    from diptych.index.bulk.sharded_job import ShardedResult as ShardedResult
+    from diptych.index.bulk.shards import embed_shards as embed_shards
+    from diptych.index.bulk.shards import index_shards as index_shards
     from diptych.index.catalog.facts import ScanRules as ScanRules
     from diptych.index.copying import copy_index as copy_index
     from diptych.index.doctor import Finding as Finding
@@ -127,6 +132,7 @@ __all__ = [  # noqa: RUF022
     "open_index", "LocalIndex", "ScanRules", "UpdateResult", "IndexCounts", "Query", "Term", "Filters", "GeoBox",
     "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "open_precomputed",
     "PrecomputedVectors", "embed_in_bulk", "BulkResult", "examine", "Finding", "StoreIndex", "copy_index", "CopyResult",
+    "index_shards", "embed_shards", "ShardedResult", "Workers",
     # Evaluation
     "evaluate", "Evaluation", "compare_results", "MetricComparison", "Interval", "probe", "ProbeResult",
     "Probe", "Retrieval", "Recall",
@@ -138,7 +144,7 @@ __all__ = [  # noqa: RUF022
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
     "DataError", "CheckpointNotSavedError", "WorkerLostError", "SearchIndexError", "IndexDirectoryError",
     "IndexNotWritableError", "IndexBusyError", "IndexModelError", "IndexUntrustedError", "IndexDamagedError",
-    "IndexUnsafeError", "IndexNewerError", "StoreError", "QueryError", "FilterError", "PatternError",
+    "IndexUnsafeError", "IndexNewerError", "StoreError", "ClusterError", "QueryError", "FilterError", "PatternError",
     "VectorFilesError", "FileError", "JSONError", "FetchError", "TooSlowError", "OutputError", "Setting",
 ]  # fmt: skip
 
@@ -189,13 +195,17 @@ _MODULES = {
     "Copy": "diptych.index.search.near_duplicates",
     "open_precomputed": "diptych.index.update.precomputed",
     "PrecomputedVectors": "diptych.index.update.precomputed",
-    "embed_in_bulk": "diptych.index.bulk",
-    "BulkResult": "diptych.index.bulk",
+    "embed_in_bulk": "diptych.index.bulk.job",
+    "BulkResult": "diptych.index.bulk.shard_files",
     "examine": "diptych.index.doctor",
     "Finding": "diptych.index.doctor",
     "StoreIndex": "diptych.index.remote",
     "copy_index": "diptych.index.copying",
     "CopyResult": "diptych.index.stores.copying",
+    "index_shards": "diptych.index.bulk.shards",
+    "embed_shards": "diptych.index.bulk.shards",
+    "ShardedResult": "diptych.index.bulk.sharded_job",
+    "Workers": "diptych.index.bulk.ray_cluster",
     "evaluate": "diptych.evaluation.evaluate",
     "Evaluation": "diptych.evaluation.evaluate",
     "compare_results": "diptych.evaluation.paired_comparison",
@@ -241,6 +251,7 @@ _MODULES = {
     "IndexUnsafeError": "diptych.errors",
     "IndexNewerError": "diptych.errors",
     "StoreError": "diptych.errors",
+    "ClusterError": "diptych.errors",
     "QueryError": "diptych.errors",
     "FilterError": "diptych.errors",
     "PatternError": "diptych.errors",

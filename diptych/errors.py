@@ -28,6 +28,7 @@ DiptychError
             IndexUnsafeError
             IndexNewerError
         StoreError
+    ClusterError
     QueryError
     FilterError
     PatternError
@@ -253,6 +254,10 @@ class IndexNewerError(IndexDamagedError):
 
 class StoreError(SearchIndexError):
     """A server that keeps an index cannot be reached, refuses, or fails."""
+
+
+class ClusterError(DiptychError, RuntimeError):
+    """A Ray cluster that cannot be reached, has no room, or whose workers cannot work."""
 
 
 class QueryError(DiptychError, ValueError):

@@ -1,9 +1,12 @@
 """diptych embed"""
 
+from functools import partial
 from typing import Any
 
 import click
 
+from diptych.cli.index_shards import RAY, cluster_of, cluster_options, embedding_settings, report_sharded
+from diptych.cli.interruption import interrupt_on_sigterm
 from diptych.cli.options import (
     failures_json,
     follow_links_option,
@@ -18,7 +21,6 @@ from diptych.cli.options import (
 )
 from diptych.cli.terminal import print_result
 from diptych.display.counting import counted
-from diptych.engines import EngineName
 
 
 @click.command("embed")
@@ -34,22 +36,39 @@ from diptych.engines import EngineName
 )
 @follow_links_option
 @outside_option
-@model_options
+@cluster_options
+@partial(model_options, engines=("openvino", "pytorch", RAY))
 def command(
-    source: str, out: str, shard_size: int, dtype: Any, follow_links: bool, allow_outside: bool,
-    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+    source: str, out: str, shard_size: int, dtype: Any, follow_links: bool, allow_outside: bool, cluster: str | None,
+    workers: int | None, cpus: int | None, gpus: float | None, image_column: str | None, caption_column: str | None,
+    model: str | None, engine: str | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write the vectors of all pictures of SOURCE (a folder, or pairs as `diptych train` reads them) to the folder OUT:
     npy files, each with a Parquet table of its rows. Vectors of captions go to OUT/texts. The same command continues an
     interrupted run.
 
+    With --engine ray or --cluster, SOURCE is tar shards or Parquet files, here or in object storage; a Ray cluster
+    embeds them, and there is one npy file for each.
+
     \b
     diptych embed ~/Pictures vectors/
+    diptych embed s3://bucket/shards/ vectors/ --engine ray
     """
-    from diptych.data.samples import spell_counts
-    from diptych.index.bulk import embed_in_bulk
+    options = {"cluster": cluster, "workers": workers, "cpus": cpus, "gpus": gpus}
+    if cluster_of(engine, **options)[0]:
+        from diptych.index.bulk.shards import embed_shards
 
-    embedder = open_model(model, device, activation, engine)
+        settings = embedding_settings(model, engine, device, activation, **options)
+        columns: dict[str, Any] = {"image_column": image_column, "caption_column": caption_column}
+        with interrupt_on_sigterm(), progress("embedding shards") as advance:
+            done = embed_shards(source, out, dtype=dtype, progress=advance, **settings, **columns)
+        return report_sharded(done, out, as_json)
+    if image_column or caption_column:
+        raise click.UsageError("--image-column and --caption-column are for --engine ray.")
+    from diptych.data.samples import spell_counts
+    from diptych.index.bulk.job import embed_in_bulk
+
+    embedder = open_model(model, device, activation, engine)  # type: ignore[arg-type]
     with progress("embedding") as advance:
         written = embed_in_bulk(
             embedder, source, out, shard_size=shard_size, dtype=dtype, follow_links=follow_links,

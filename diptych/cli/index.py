@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,7 +41,16 @@ if TYPE_CHECKING:
 # Action on an index -> module that has its `command`
 ACTIONS = {"duplicates": "diptych.cli.duplicates", "copy": "diptych.cli.index_copy"}
 
+_SHARDS = "diptych.cli.index_shards"
+
 MAX_NAMED = 3  # files that were read only in part
+
+
+def of_shards(args: Sequence[str]) -> bool:
+    """Whether these arguments index shards: --into, --cluster or --engine ray is among them."""
+    names = [arg.partition("=")[0] for arg in args]
+    ray = any(pair == ("--engine", "ray") for pair in pairwise(args)) or "--engine=ray" in args
+    return ray or "--into" in names or "--cluster" in names
 
 
 class _IndexCommand(click.Command):
@@ -52,6 +61,9 @@ class _IndexCommand(click.Command):
     ) -> click.Context:
         if args and (action := self.action(args[0])):
             return action.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
+        if of_shards(args):
+            shards = importlib.import_module(_SHARDS).command
+            return shards.make_context(info_name, args, parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
 
     def action(self, word: str) -> click.Command | None:
@@ -123,6 +135,7 @@ def command(
     diptych index ~/Pictures --exclude "*.gif" --exclude drafts/ --watch
     diptych index duplicates ~/Pictures     pictures that are nearly the same
     diptych index copy ~/Pictures postgresql://localhost/media
+    diptych index s3://bucket/shards/ --into library/ --engine ray      also: --engine ray --help
     diptych index ./duplicates              a folder of that name
     """
     from diptych.index.update.precomputed import open_precomputed

@@ -61,16 +61,17 @@ activation_option = click.option(
 )
 
 
-def model_options(command: Command) -> Command:
+def model_options(command: Command, *, engines: Sequence[str] = ("openvino", "pytorch")) -> Command:
     """--model, --yes, --engine, --device, --activation and --json."""
+    runs = "What runs the model; by default PyTorch on a GPU and OpenVINO on a CPU."
     for option in (
         json_option,
         activation_option,
         click.option("--device", help="cuda, mps or cpu; by default the first of these that is available."),
         click.option(
             "--engine",
-            type=click.Choice(["openvino", "pytorch"]),
-            help="What runs the model; by default PyTorch on a GPU and OpenVINO on a CPU.",
+            type=click.Choice(engines),
+            help=runs + (" ray: the same on each worker of a Ray cluster." if "ray" in engines else ""),
         ),
         yes_option,
         click.option(

@@ -59,6 +59,8 @@ def names_a_class(column: str) -> bool:
 
 def describe_columns(columns: Columns) -> str:
     """The columns in words."""
+    if not columns[1]:
+        return f"{columns[0]} (picture)"
     text = f"{columns[0]} (picture) and {', '.join(columns[1])}"
     return f"{text} (class; its name is the caption)" if names_a_class(columns[1][0]) else f"{text} (caption)"
 

@@ -120,7 +120,7 @@ def _without(
 
 
 def _open_files(spec: str, columns: tuple[str | None, str | None], allow_outside: bool) -> Source | Stream:
-    paths = [Path(spec)] if Path(spec).is_file() else _matching(spec)
+    paths = [Path(spec)] if Path(spec).is_file() else matching_files(spec)
     if not paths:
         raise DataError(f"{spec} is neither a folder, nor a file, nor a pattern that matches any; wanted {FORMS}.")
     if all(path.suffix.lower() == ".parquet" for path in paths):
@@ -133,7 +133,7 @@ def _open_files(spec: str, columns: tuple[str | None, str | None], allow_outside
     return open_shards(paths)
 
 
-def _matching(spec: str) -> list[Path]:
+def matching_files(spec: str) -> list[Path]:
     """The files that match a pattern. Raises DataError if braces expand to the name of a missing file."""
     names = expand_braces(spec)
     try:

@@ -27,13 +27,13 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # may succeed when tried again
 _NAME = re.compile(r"\w[\w.,=+ -]{0,150}")
 
 
-def fetch_tar(url: str, folder: Path, limits: FetchLimits | None = None) -> ShardSource:
-    """The tar shard at an address. Raises DataError."""
+def fetch_tar(url: str, folder: Path, limits: FetchLimits | None = None, *, pairs: bool = True) -> ShardSource:
+    """The tar shard at an address; `pairs` is that of `ShardSource`. Raises DataError."""
     path = fetch_file(url, folder, limits)
     with path.open("rb") as file:
         if file.read(64).lstrip()[:1] == b"<":
             raise DataError(f"{shown(url)} is a page of text, not a tar.", "no tar")
-    return ShardSource([unpack(path, folder) if path.name.lower().endswith(ENDINGS) else path])
+    return ShardSource([unpack(path, folder) if path.name.lower().endswith(ENDINGS) else path], pairs=pairs)
 
 
 def fetch_file(url: str, folder: Path, limits: FetchLimits | None = None) -> Path:

@@ -17,13 +17,14 @@ _MAX_LISTED = 20
 
 def choose_columns(
     names: Sequence[str], image_column: str | None, caption_column: str | None, where: str,
-    rows: Sequence[Mapping[str, Any]] = (),
+    rows: Sequence[Mapping[str, Any]] = (), *, pairs: bool = True,
 ) -> Columns:  # fmt: skip
     """The picture's column and those of the captions; `caption_0`, `caption_1`, ... form a group.
 
     If no column has a usual name, the pictures' column is the one whose cells in `rows` all name picture files, and
     the captions' column the remaining one. Raises DataError, which lists the columns, if a requested one is missing,
-    none is found, or there are too many.
+    none is found, or there are too many. With `pairs` False there need be no captions, and a column of an unusual name
+    is not taken for them.
     """
     require_few(len(names), where)
     image = _requested(names, image_column, where) or column_names.picture_column(names) or _of_files(names, rows)
@@ -31,6 +32,8 @@ def choose_columns(
         raise _not_found(names, "picture", "image_column", where)
     others = [name for name in names if name != image]
     caption = _requested(names, caption_column, where) or column_names.caption_column(others)
+    if caption is None and not pairs:
+        return image, []
     if caption is None and len(others) == 1:
         caption = others[0]
     if caption is None:

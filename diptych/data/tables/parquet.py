@@ -28,14 +28,15 @@ _BATCH_ROWS, _BATCH_BYTES = 1 << 10, 128 << 20
 
 def open_parquet(
     paths: list[Path], image_column: str | None = None, caption_column: str | None = None, within: Path | None = None,
-    allowed: AllowedFolders | None = None,
+    allowed: AllowedFolders | None = None, *, pairs: bool = True,
 ) -> Source | Stream:  # fmt: skip
     """Parquet files with the same columns. The picture's column has paths, or the files themselves (bytes, or the
     struct of a Hugging Face dataset). Files inside are unpacked into a temporary file, or, above UNPACK_BYTES, row
     group by row group while reading. With `within`, only pictures with paths in that folder count; paths must be in
-    `allowed`, by default as for a table. Damaged files and row groups are counted."""
+    `allowed`, by default as for a table. Damaged files and row groups are counted. With `pairs` False, files with
+    pictures inside need no captions."""
     allowed = allowed or allowed_for_table(paths[0])
-    names, pictures_inside = _schema(paths[0], image_column, caption_column)
+    names, pictures_inside = _schema(paths[0], image_column, caption_column, pairs)
     skipped: dict[str, int] = {}
     groups = [name for path in paths for name in _groups_or_count(path, skipped)]
     rows = (row for name in groups for row in _group_or_count(name, names, skipped))
@@ -46,10 +47,11 @@ def open_parquet(
         samples = min(
             size, sum(max(0, _file(path).metadata.num_rows) for path in paths)
         )  # each row takes at least a byte
-        fetch = partial(_fetch_group, columns=names, form=form, allowed=allowed)
+        fetch = partial(_fetch_group, columns=names, form=form, allowed=allowed, pairs=pairs)
         return Stream(groups, fetch, form, samples, skipped)
     with unpacking() as folder:
-        source = SpooledSamples(folder / "pictures", rows, form, paths[0].parent, allowed, room_for(size))
+        room = room_for(size)
+        source = SpooledSamples(folder / "pictures", rows, form, paths[0].parent, allowed, room, pairs=pairs)
         remove_with(source, folder)
     for reason, number in skipped.items():
         count(source.skipped, reason, number)
@@ -79,10 +81,12 @@ def _groups_or_count(path: Path, skipped: dict[str, int]) -> list[str]:
         return []
 
 
-def _fetch_group(name: str, folder: Path, columns: Columns, form: str, allowed: AllowedFolders) -> SpooledSamples:
+def _fetch_group(
+    name: str, folder: Path, columns: Columns, form: str, allowed: AllowedFolders, pairs: bool
+) -> SpooledSamples:
     path = Path(name.rpartition("#")[0])
     room = room_for(path.stat().st_size)
-    return SpooledSamples(folder / "pictures", _rows(name, columns), form, path.parent, allowed, room)
+    return SpooledSamples(folder / "pictures", _rows(name, columns), form, path.parent, allowed, room, pairs=pairs)
 
 
 def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Iterator[TableRow]:
@@ -185,12 +189,12 @@ def damage(problem: str, reason: str = "unusable") -> Iterator[None]:
         raise DataError(f"{problem} ({error!s:.300}).", reason) from error
 
 
-def _schema(path: Path, image_column: str | None, caption_column: str | None) -> tuple[Columns, bool]:
+def _schema(path: Path, image_column: str | None, caption_column: str | None, pairs: bool) -> tuple[Columns, bool]:
     """The columns, and whether the pictures are in the file."""
     import pyarrow.types as types
 
     schema = _file(path).schema_arrow
-    columns = choose_columns(schema.names, image_column, caption_column, str(path))
+    columns = choose_columns(schema.names, image_column, caption_column, str(path), pairs=pairs)
     if twice := [name for name in (columns[0], *columns[1]) if schema.names.count(name) > 1]:
         raise DataError(f"{path} has several columns called {twice[0]!r:.60}; wanted one.")
     kind = _held(schema.field(columns[0]).type)

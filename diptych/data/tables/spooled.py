@@ -29,10 +29,10 @@ class SpooledSamples:
 
     def __init__(
         self, path: Path, rows: Iterable[TableRow], form: str, folder: Path | None = None,
-        allowed: AllowedFolders | None = None, limit: int = LIMIT,
+        allowed: AllowedFolders | None = None, limit: int = LIMIT, *, pairs: bool = True,
     ):  # fmt: skip
         """Writes pictures to `path`, up to `limit` bytes. Paths in rows are relative to `folder` and must be in
-        `allowed`."""
+        `allowed`. With `pairs` False, rows without captions are samples too."""
         self.path, self.form, self.skipped = path, form, dict[str, int]()
         self._keys: list[str] = []
         self._captions: list[tuple[str, ...]] = []
@@ -40,7 +40,7 @@ class SpooledSamples:
         with SpoolFile(path, limit, form) as file:
             for row in rows:
                 try:
-                    captions, picture = captions_in_cells(row), picture_bytes(row, folder, allowed)
+                    captions, picture = _captions(row, pairs), picture_bytes(row, folder, allowed)
                 except DataError as error:
                     count(self.skipped, error.reason)
                     continue
@@ -67,6 +67,15 @@ class SpooledSamples:
 
     def key(self, index: int) -> str:
         return self._keys[index]
+
+
+def _captions(row: TableRow, pairs: bool) -> tuple[str, ...]:
+    try:
+        return captions_in_cells(row)
+    except DataError:
+        if pairs:
+            raise
+        return ()
 
 
 def captions_in_cells(row: TableRow) -> tuple[str, ...]:

@@ -112,7 +112,8 @@ def _parses(key: str, value: Any) -> bool:
 
 
 _TEXTS = (
-    "fingerprint", "model", "version", "packages", "picture_bytes", "updated_at", "root", "hidden", "follow_links",
+    "fingerprint", "model", "version", "packages", "picture_bytes", "updated_at", "root", "source", "hidden",
+    "follow_links",
     "change.picture", "change.text", "cached.picture", "cached.text", "exclude", "skipped",
     "unscanned",
 )  # fmt: skip

@@ -84,6 +84,8 @@ def update(
     started = time.perf_counter()
     options, subfolder = _Options(progress, precomputed, processes), "" if reindex else folder.subfolder
     catalog, state = _read(folder, subfolder, reindex)
+    if source := state.facts.get("source"):
+        return _kept(folder, str(source), len(state.files), reindex or precomputed is not None)
     rules = folder.given.over(ScanRules.of(state.facts, is_trusted=folder.trust.is_trusted))
     scanned = scan_folder(folder.root, rules, subfolder, holds_index=not folder.is_apart)
     if reindex:
@@ -102,6 +104,13 @@ def update(
     after = catalog.summary(*inside(subfolder))
     caches.refresh(catalog, folder.index_dir, after.facts, after.counts, on_build=on_build)
     return _result(done, state, after, scanned, time.perf_counter() - started)
+
+
+def _kept(folder: IndexFolder, source: str, files: int, is_asked: bool) -> UpdateResult:
+    """Nothing is done for pictures that are not in the folder but in shards elsewhere."""
+    if is_asked:
+        raise IndexDirectoryError(f"{folder.index_dir} has the pictures of {source}; index those again.")
+    return UpdateResult(0, 0, 0, 0, files, 0, 0, {}, {}, 0.0)
 
 
 def _next_catalog(folder: IndexFolder, facts: Facts, last: Catalog | None) -> Catalog:

@@ -8,14 +8,12 @@ again, so an interrupted job resumes.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,24 +21,18 @@ from diptych.data.loading.stream import indexed
 from diptych.data.samples import Source
 from diptych.data.sources.opening import open_source
 from diptych.embedder import Embedder
-from diptych.errors import DataError, ImageError, JSONError
+from diptych.errors import DataError, ImageError
 from diptych.extras import require
 from diptych.failures import Failure
-from diptych.index.update.precomputed import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
+from diptych.index.bulk.shard_files import LOCK, BulkResult, EmbeddedRow, ModelFacts, ShardFiles, check_job
 from diptych.media.items import File
 from diptych.media.preprocessing import Preprocess, resized_and_cropped
 from diptych.media.reading.readers import ReaderPool
 from diptych.media.scanning.scan import scan
-from diptych.storage.atomic import atomic_write
-from diptych.storage.lock import locked, signature
-from diptych.storage.output_files import subfolder
-from diptych.untrusted.json import parse_json
+from diptych.storage.lock import locked
 from diptych.untrusted.links import LEADS_OUT
-from diptych.untrusted.regular_files import read_file
-from diptych.versions import READING, TOKENIZING
 
 SHARD_SIZE = 10_000
-JOB, LOCK = "job.json", ".lock"
 _BATCH = 32
 _DATA_FILES = ("*.tar", "*.parquet", "dataset_info.json")  # a folder with one of these is a data set
 
@@ -67,20 +59,6 @@ class Inputs(Protocol):
     def read(self, start: int, stop: int) -> Iterator[Input]:
         """The inputs from `start` up to `stop`."""
         ...
-
-
-@dataclass
-class BulkResult:
-    """What a job has written, with what it found from before: shards, rows, captions, and what could not be read;
-    `links` is how many lead out of the folder and were not followed, `skipped` what is no pair, by reason."""
-
-    shards: int = 0
-    found: int = 0
-    rows: int = 0
-    texts: int = 0
-    failures: dict[str, Failure] = field(default_factory=dict)
-    links: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def embed_in_bulk(
@@ -111,7 +89,8 @@ def embed_in_bulk(
             f"{source} contains no pictures; wanted a folder of them, or pairs as `diptych train` reads them."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    _check_job(folder, model, inputs.names, shard_size, dtype)
+    listed = hashlib.blake2b("\0".join(inputs.names).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    check_job(folder, ModelFacts.of(model), {"inputs": listed, "shard_size": shard_size, "dtype": dtype})
     with locked(folder / LOCK, does=f"is writing to {folder}", remedy="Wait for it, or name another folder."):
         return _written(model, inputs, folder, shard_size, np.dtype(dtype), progress)
 
@@ -124,18 +103,25 @@ def _written(
     dtype: np.dtype,
     progress: Callable[[int, int], None],
 ) -> BulkResult:
-    total, written = len(inputs.names), BulkResult(links=inputs.links, skipped=dict(inputs.skipped))
+    facts, total = ModelFacts.of(model), len(inputs.names)
+    written = BulkResult(links=inputs.links, skipped=dict(inputs.skipped))
     for number, start in enumerate(range(0, total, shard_size)):
         stop = min(start + shard_size, total)
-        shard = _Shard(folder, f"{number:05}", model, dtype)
+        shard = ShardFiles(folder, f"{number:05}", facts, dtype)
         if shard.is_whole():
             written.found += 1
         else:
             read = _reporting(inputs.read(start, stop), lambda done, start=start: progress(start + done, total))
-            shard.write(list(_embedded(model, read)), order=inputs.names[start:stop])
+            _write(shard, list(_embedded(model, read)), inputs.names[start:stop])
         shard.count(written)
         progress(stop, total)
     return written
+
+
+def _write(shard: ShardFiles, embedded: list[EmbeddedRow | Input], order: Sequence[str]) -> None:
+    position = {name: at for at, name in enumerate(order)}
+    rows = sorted((each for each in embedded if isinstance(each, EmbeddedRow)), key=lambda row: position[row.path])
+    shard.write(rows, {each.path: each.pixels for each in embedded if isinstance(each, Input)})  # type: ignore[misc]
 
 
 def _reporting(inputs: Iterator[Input], on_progress: Callable[[int], None]) -> Iterator[Input]:
@@ -144,36 +130,7 @@ def _reporting(inputs: Iterator[Input], on_progress: Callable[[int], None]) -> I
         on_progress(done)
 
 
-def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: int, dtype: str) -> None:
-    """Raises DataError unless shards in the folder have the same inputs, model and format."""
-    listed = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    job = {"inputs": listed, "model": model.fingerprint, "shard_size": shard_size, "dtype": dtype}
-    job["version of reading"] = [READING, TOKENIZING]
-    path = folder / JOB
-    if path.is_file():
-        before = _read_json(path)
-        if changed := [key for key, value in job.items() if before.get(key) != value]:
-            what = " and ".join(key.replace("_", " ") for key in changed)
-            raise DataError(f"{folder} contains another job: its {what} differ. Name a new folder, or remove this one.")
-    elif any(each.suffix != ".part" and each.name not in (LOCK, signature(LOCK)) for each in folder.iterdir()):
-        raise DataError(f"{folder} contains other files and no {JOB}; nothing was written. Name a new folder.")
-    else:
-        _write_atomically(path, lambda part: part.write_text(json.dumps(job), "utf-8"))
-
-
-class _EmbeddedRow(NamedTuple):
-    """A picture's vector and its captions' vectors, (captions, dim). Its pixels are freed: a shard of them would take
-    more than a gigabyte."""
-
-    path: str
-    captions: Sequence[str]
-    width: int | None
-    height: int | None
-    vector: np.ndarray
-    texts: np.ndarray
-
-
-def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_EmbeddedRow | Input]:
+def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[EmbeddedRow | Input]:
     """Rows, and inputs that failed, batch by batch."""
     while batch := list(islice(inputs, _BATCH)):
         good = [each for each in batch if not isinstance(each.pixels, Failure)]
@@ -183,96 +140,8 @@ def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_EmbeddedRow
         ends = np.cumsum([len(each.captions) for each in good])
         for each, vector, end in zip(good, vectors, ends, strict=True):
             own = texts[end - len(each.captions) : end]
-            yield _EmbeddedRow(each.path, each.captions, each.width, each.height, vector, own)
+            yield EmbeddedRow(each.path, each.captions, each.width, each.height, vector, own)
         yield from (each for each in batch if isinstance(each.pixels, Failure))
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """Files with one name. The .json file is written last and marks the shard as complete."""
-
-    folder: Path
-    name: str
-    model: Embedder
-    dtype: np.dtype
-
-    def is_whole(self) -> bool:
-        return (self.folder / f"{self.name}.json").is_file()
-
-    def count(self, written: BulkResult) -> None:
-        path = self.folder / f"{self.name}.json"
-        record = _read_json(path)
-        try:
-            written.shards += 1
-            written.rows += int(record["rows"])
-            written.texts += int(record["texts"])
-            written.failures |= {key: Failure(*map(str, why)) for key, why in record["failures"].items()}
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DataError(f"{path} is damaged ({error!r:.100}); remove it, and the same command resumes.") from error
-
-    def write(self, embedded: list[_EmbeddedRow | Input], *, order: Sequence[str]) -> None:
-        row_position = {name: at for at, name in enumerate(order)}
-        rows = sorted(
-            (each for each in embedded if isinstance(each, _EmbeddedRow)), key=lambda row: row_position[row.path]
-        )
-        failures = {each.path: each.pixels for each in embedded if isinstance(each, Input)}
-        empty = np.empty((0, self.model.dim), np.float32)
-        columns = {
-            "path": [each.path for each in rows],
-            "caption": [next(iter(each.captions), None) for each in rows],
-            "width": [each.width for each in rows],
-            "height": [each.height for each in rows],
-        }
-        self._table(self.folder, np.stack([row.vector for row in rows]) if rows else empty, columns)
-        texts = np.concatenate([row.texts for row in rows]) if rows else empty
-        if len(texts):
-            captions = [(each.path, caption) for each in rows for caption in each.captions]
-            columns = {"path": [path for path, _ in captions], "text": [caption for _, caption in captions]}
-            self._table(self.folder / "texts", texts, columns)
-        summary = {"rows": len(rows), "texts": len(texts), "failures": failures}
-        _write_atomically(self.folder / f"{self.name}.json", lambda path: path.write_text(json.dumps(summary), "utf-8"))
-
-    def _table(self, folder: Path, vectors: np.ndarray, columns: dict[str, list[Any]]) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        subfolder(folder)
-        metadata = {
-            MODEL_KEY: str(self.model.source),
-            FINGERPRINT_KEY: self.model.fingerprint,
-            READING_KEY: str(READING),
-        }
-        columns = {name: [_parquet_text(value) for value in values] for name, values in columns.items()}
-        table = pyarrow.table(columns).replace_schema_metadata(metadata)
-        _write_atomically(folder / f"{self.name}.npy", lambda path: _save(path, vectors.astype(self.dtype)))
-        _write_atomically(folder / f"{self.name}.parquet", lambda path: pyarrow.parquet.write_table(table, path))
-
-
-def _parquet_text(value: Any) -> Any:
-    """Parquet stores Unicode only: stray bytes of a file's name become \\udc80 to \\udcff."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The JSON object that an earlier run wrote. Raises DataError if it is not one."""
-    try:
-        record = parse_json(read_file(path))
-    except JSONError as error:
-        raise DataError(f"{path} is damaged ({error}). Name a new folder, or remove this one.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path} is damaged (it is not an object). Name a new folder, or remove this one.")
-    return record
-
-
-def _save(path: Path, vectors: np.ndarray) -> None:
-    with path.open("wb") as file:  # given a name, numpy would append .npy
-        np.save(file, vectors)
-
-
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """The file appears complete or not at all."""
-    with atomic_write(path) as part:
-        write(part)
 
 
 def open_inputs(

@@ -13,7 +13,8 @@ import pytest
 import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.errors import DataError, IndexBusyError
-from diptych.index.bulk import LOCK, Input, embed_in_bulk
+from diptych.index.bulk.job import Input, embed_in_bulk
+from diptych.index.bulk.shard_files import LOCK
 from diptych.storage.lock import locked
 from tests.conftest import Cli
 
@@ -82,7 +83,7 @@ def test_a_shards_pixels_are_freed(tiny_model: Path, tmp_path: Path, monkeypatch
                 assert sum(one() is not None for one in held) < 100
                 yield Input(name, pixels)
 
-    monkeypatch.setattr("diptych.index.bulk.open_inputs", lambda source, spec, **options: Many())
+    monkeypatch.setattr("diptych.index.bulk.job.open_inputs", lambda source, spec, **options: Many())
     assert embed_in_bulk(diptych.load(tiny_model), "anything", tmp_path / "out").rows == 300
 
 
