@@ -137,8 +137,7 @@ class Trainer:
                 monitor.log(note)
             monitor.resume(self.state.progress.steps)
             monitor.log(f"continues after step {self.state.progress.steps}")
-        timeout = timedelta(seconds=config.timeout_s)
-        self.sharded_writer = ShardedWriter(out, timeout) if process.world_size > 1 else None
+        self.sharded_writer = ShardedWriter(out) if process.world_size > 1 else None
         self.skipped = SkippedLog(out, self.loader.bad, monitor.log)
         self.data_wait_s = 0.0
         self.clock_s = self.saved_s = time.monotonic()

@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from diptych.errors import ArgumentError
+
 NETWORK, AVERAGE, OPTIMIZERS = "network.", "average.", "optimizers."
 
 
@@ -42,17 +44,19 @@ def share_buffers(tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module
 def allocate_states(
     network: nn.Module, optimizers: Sequence[torch.optim.Optimizer], shapes: Mapping[str, Sequence[int]]
 ) -> None:
-    """Give the optimizers a state for every name in `shapes` that is one of theirs, filled with zeros. What has the
-    parameter's shape is sharded as the parameter is. Raises KeyError for a parameter that they do not have."""
+    """Give the optimizers a state for every name in `shapes` that is one of theirs, filled with zeros: scalars, and
+    tensors of the parameter's shape, which are sharded as the parameter is. Raises ArgumentError for others."""
     parameters = dict(network.named_parameters())
     for name, shape in shapes.items():
         if not name.startswith(OPTIMIZERS):
             continue
         number, _, rest = name.removeprefix(OPTIMIZERS).partition(".")
         parameter_name, _, key = rest.rpartition(":")
-        parameter = parameters[parameter_name]
+        parameter = parameters.get(parameter_name)
+        if parameter is None or tuple(shape) not in ((), tuple(parameter.shape)):
+            raise ArgumentError(f"the checkpoint has {name:.300} of shape {(*shape,)}, which this run does not have.")
         is_whole = tuple(shape) == tuple(parameter.shape)
-        zeros = torch.zeros_like(parameter) if is_whole else torch.zeros(tuple(shape), device=parameter.device)
+        zeros = torch.zeros_like(parameter) if is_whole else torch.zeros((), device=parameter.device)
         optimizers[int(number)].state[parameter][key] = zeros.detach()
 
 

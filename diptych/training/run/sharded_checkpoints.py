@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from diptych.errors import ArgumentError, CheckpointNotSavedError
-from diptych.training.parallel.distributed import all_gather_object, broadcast_object, gloo_group
+from diptych.training.parallel.distributed import TIMEOUT, all_gather_object, broadcast_object, gloo_group
 from diptych.training.run import checkpoints
 
 WriteModel = Callable[[Path, dict[str, Tensor]], object]
@@ -29,10 +28,11 @@ WriteModel = Callable[[Path, dict[str, Tensor]], object]
 class ShardedWriter:
     """Writes the checkpoints of a run in `out`, at most one at a time. Every process has one and calls it alike."""
 
-    def __init__(self, out: Path, timeout: timedelta):
+    def __init__(self, out: Path):
         self._out = out
-        # Its own: in the default group its messages would mix with those of the steps that go on meanwhile.
-        self._group = gloo_group(timeout)
+        # Its own: in the default group its messages would mix with those of the steps that go on meanwhile. A file
+        # system may need longer than a step may.
+        self._group = gloo_group(TIMEOUT)
         self._running: Future[Any] | None = None
         self._steps = 0
 

@@ -5,8 +5,11 @@ import torch
 from processes import together
 from torch import nn
 
+from diptych.errors import ArgumentError
 from diptych.training.optim.muon import assigned_ranks, orthogonalise_all
 from diptych.training.parallel.accumulate import backward
+from diptych.training.parallel.distributed import shared_store_warning
+from diptych.training.parallel.named_tensors import allocate_states
 from diptych.training.parallel.sharding import clip_gradients, full_state, uniform_groups
 from tests.training.parallel.test_accumulate import assert_alike, batch, gradients, small
 
@@ -86,3 +89,26 @@ def test_clipping_is_torch_s_own() -> None:
     before = [p.grad.clone() for p in ours.parameters()]
     clip_gradients(ours.parameters(), 1e9)
     torch.testing.assert_close([p.grad for p in ours.parameters()], before)
+
+
+def test_a_store_that_torchrun_shares_between_restarts_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it may restart, and was not told otherwise."""
+    assert shared_store_warning() is None
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    assert shared_store_warning() is None
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in str(shared_store_warning())
+
+
+def test_states_that_fit_no_parameter_are_refused() -> None:
+    """A checkpoint from elsewhere claims what it likes; nothing is allocated for it."""
+    network = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(network.parameters())
+    allocate_states(network, [optimizer], {"optimizers.0.weight:step": (), "optimizers.0.weight:exp_avg": (2, 3)})
+    assert {key: tuple(value.shape) for key, value in optimizer.state[network.weight].items()} == {
+        "step": (), "exp_avg": (2, 3)
+    }  # fmt: skip
+    for name, shape in {"optimizers.0.weight:exp_avg": (10**15,), "optimizers.0.other:exp_avg": (2, 3)}.items():
+        with pytest.raises(ArgumentError, match="which this run does not have"):
+            allocate_states(network, [optimizer], {name: shape})

@@ -14,7 +14,7 @@ from processes import together
 
 import diptych
 from diptych.training.config import TrainConfig
-from diptych.training.parallel.distributed import TIMEOUT, barrier, init_process_group_from_env
+from diptych.training.parallel.distributed import barrier, init_process_group_from_env
 from diptych.training.run import checkpoints
 from diptych.training.run.metrics_file import read_metrics
 from diptych.training.run.sharded_checkpoints import ShardedWriter, whole_tensors
@@ -108,7 +108,7 @@ def test_a_checkpoint_of_several_processes_that_was_cut_is_passed_over(
 def no_room(out: Path, said: Path) -> None:
     """Rank 1's files may not grow over 1 MB: the system refuses the rest, as a full disk does."""
     process, _ = init_process_group_from_env(torch.device("cpu"))
-    writer = ShardedWriter(out, TIMEOUT)
+    writer = ShardedWriter(out)
     sizes = {1: 10, 2: 10**6}
     for steps, size in sizes.items():
         if process.rank == 1 and steps == 2:
