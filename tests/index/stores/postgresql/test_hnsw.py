@@ -235,6 +235,24 @@ def test_many_vectors_without_an_index_are_not_compared_in_silence(monkeypatch: 
     store.close()
 
 
+@pytest.mark.parametrize("dim", [4001, 8192])
+def test_longer_vectors_than_an_index_takes_are_compared(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not fit a page of the table either."""
+    monkeypatch.setattr(hnsw, "MIN_ROWS", 10)
+    monkeypatch.setattr(selection, "MAX_COMPARED", 20)
+    store = PostgreSQLStore(StoreURI.parse(server().uri()))
+    store.set_facts(FACTS | {"dim": dim})
+    vectors = unit(np.random.default_rng(0).normal(size=(30, dim))).astype(np.float16)
+    store.put(block_of("picture", 1, vectors))
+    store.prepare()
+    with pytest.warns(UserWarning, match=rf"vectors of {dim:,} numbers have none, 4,000 is the most"):
+        ids, cosines = store.select("picture", Filters()).search(vectors[3].astype(np.float32), 2)
+    assert ids[0] == 4
+    assert cosines[0] == pytest.approx(1, abs=2e-3)
+    assert (store.vectors_of([1, 30]) == vectors[[0, 29]]).all()
+    store.close()
+
+
 def test_what_no_effort_reaches_is_compared(
     prepared: PostgreSQLStore, by_index: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
