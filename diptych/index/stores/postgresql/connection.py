@@ -62,11 +62,12 @@ class Database:
                 _left_to_parents.append(connection)
 
     def run(self, work: Callable[[Connection], Result], *, limit_s: float | None = None) -> Result:
-        """What `work` returns, in a transaction of its own. `limit_s` is the time for all of it, by default
-        `timeout_s`. Raises StoreError and the other errors of `diptych.index.stores.postgresql.errors`."""
+        """What `work` returns, in a transaction of its own. `limit_s` is the time for all of it, once no other thread
+        uses the connection; by default `timeout_s`. Raises StoreError and the other errors of
+        `diptych.index.stores.postgresql.errors`."""
         limit_s = limit_s or self.timeout_s
-        end = time.monotonic() + limit_s
         with self._lock:
+            end = time.monotonic() + limit_s
             for tried in range(1, _TRIES + 1):
                 connecting, cut = True, threading.Event()
                 try:

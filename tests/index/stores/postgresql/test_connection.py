@@ -194,6 +194,26 @@ def test_a_query_that_takes_too_long_is_ended() -> None:
     database.close()
 
 
+def test_who_waits_for_another_thread_has_the_whole_time() -> None:
+    database = Database(StoreURI.parse(server().uri()), timeout_s=1)
+    begun, waited = threading.Event(), list[int]()
+
+    def first(connection: Connection) -> None:
+        begun.set()
+        connection.execute("SET LOCAL statement_timeout = 0")
+        connection.execute("SELECT pg_sleep(2.5)")
+
+    threads = [threading.Thread(target=lambda: database.run(first, limit_s=60))]
+    threads[0].start()
+    begun.wait(60)
+    threads.append(threading.Thread(target=lambda: waited.append(pid_of(database))))
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    assert waited
+    database.close()
+
+
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
 def test_a_time_limit_is_more_than_nothing(timeout_s: float) -> None:
     with pytest.raises(ArgumentError, match="timeout_s"):
