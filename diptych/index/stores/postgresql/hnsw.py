@@ -16,6 +16,7 @@ from psycopg import sql
 
 from diptych.index.stores.postgresql.connection import Connection
 from diptych.index.stores.postgresql.schema import Tables
+from diptych.index.stores.store import Progress
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
 from diptych.vectors.tuning import LONG_LIST, RECALL_AT, TARGET_RECALL, synthetic_queries
@@ -33,7 +34,6 @@ _BYTES_PER_ROW = 2 * LINKS * 8 + 350  # of the graph in memory while it is built
 _LEAST_MB, _MOST_MB = 64, 2048  # of maintenance_work_mem
 _POLL_S = 0.5
 _PROGRESS = "SELECT tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = %s"
-Progress = Callable[[int, int], None]
 
 
 class Effort(NamedTuple):

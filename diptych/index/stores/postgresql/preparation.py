@@ -11,6 +11,7 @@ from diptych.index.stores.postgresql import hnsw
 from diptych.index.stores.postgresql.connection import Connection, Database
 from diptych.index.stores.postgresql.schema import Tables
 from diptych.index.stores.postgresql.selection import Known, PostgreSQLSelection, Source
+from diptych.index.stores.store import Progress
 from diptych.media.items import Modality
 
 _DRAWN = 2048  # vectors that queries are made of
@@ -18,7 +19,7 @@ Sample = Callable[[Modality, int], tuple[np.ndarray, np.ndarray]]
 
 
 def prepare(
-    database: Database, tables: Tables, current: Callable[[], Known], sample: Sample, progress: hnsw.Progress
+    database: Database, tables: Tables, current: Callable[[], Known], sample: Sample, progress: Progress
 ) -> None:
     """Build what is missing and measure what was not, or of half as many items."""
     state = current().state

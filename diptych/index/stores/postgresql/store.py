@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from diptych.index.stores.postgresql.filters.conditions import PREFIX, Condition
 from diptych.index.stores.postgresql.schema import FORMAT, State, Tables
 from diptych.index.stores.postgresql.selection import Known, PostgreSQLSelection, Source
 from diptych.index.stores.postgresql.texts import escaped
+from diptych.index.stores.store import Progress
 from diptych.media.items import IndexCounts, Modality
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ class PostgreSQLStore:
         is_new = not self.exists
         self._database.run(written)
 
-    def prepare(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def prepare(self, progress: Progress = lambda done, total: None) -> None:
         """As `Store.prepare`: builds an index of vectors for each modality that has many, while others may read and
         write, and measures how far it must be searched for a recall of 0.98. `progress` gets the vectors of one index
         and of all."""
