@@ -20,12 +20,12 @@ import pytest
 
 _PR_SET_PDEATHSIG = 1
 _START_S = 90
-_PASSWORD = "Milvus"  # of its user root, as it comes
+PASSWORD = "Milvus"  # of its user root, as it comes
 _numbers = count(1)
 
 # The wheel starts and stops the server. Its process ends with this one, and the server with it.
 _KEEPER = """
-import json, signal, sys, time, urllib.request
+import json, os, pathlib, signal, socket, sys, time, urllib.request
 from milvus import MilvusServer, MilvusServerConfig
 
 def is_healthy():
@@ -36,6 +36,20 @@ def is_healthy():
 
 settings = MilvusServerConfig(data_dir=sys.argv[1])
 settings.set("authorization_enabled", True)
+# The etcd inside would take the ports 2379 and 2380, so that only one server could run
+ports = []
+for _ in range(2):
+    free = socket.create_server(("127.0.0.1", 0))
+    ports.append((free, f"http://127.0.0.1:{free.getsockname()[1]}"))
+(_, clients), (_, peers) = ports
+file = pathlib.Path(sys.argv[1], "etcd.yaml")
+file.write_text(json.dumps({
+    "name": "default", "listen-client-urls": clients, "advertise-client-urls": clients, "listen-peer-urls": peers,
+    "initial-advertise-peer-urls": peers, "initial-cluster": f"default={peers}",
+}))
+for free, _ in ports:
+    free.close()
+os.environ["ETCD_CONFIG_PATH"] = str(file)
 server = MilvusServer(settings, wait_for_started=False)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 try:
@@ -60,7 +74,7 @@ class Server(NamedTuple):
     folder: Path
     port: int
 
-    def uri(self, *, password: str = _PASSWORD, name: str = "") -> str:
+    def uri(self, *, password: str = PASSWORD, name: str = "") -> str:
         """The address of an index, by default of one that nobody has made yet."""
         return f"milvus://root:{password}@127.0.0.1:{self.port}/{name or f'test_{os.getpid()}_{next(_numbers)}'}"
 

@@ -45,7 +45,7 @@ class Collection:
 
     def __init__(self, connection: Connection, name: str):
         self.connection, self.name = connection, name
-        self._is_loaded = self._is_settled = False
+        self._loaded_in = self._settled_in = -1  # epochs of the connection
         self._form: VectorForm | None = None
 
     # --- what it is
@@ -131,16 +131,16 @@ class Collection:
 
     def load(self) -> None:
         """Make it ready for reading, if it is not."""
-        if not self._is_loaded:
+        if self._loaded_in != self.connection.epoch:
             state = self.connection.call("get_load_state", self.name)["state"]
             if state.name != "Loaded":
                 self.connection.call("load_collection", self.name)
-            self._is_loaded = True
+            self._loaded_in = self.connection.epoch
 
     def index(self, kind: str, params: Mapping[str, Any], *, timeout_s: float | None = None) -> None:
         """Replace the index of the vectors, and load it. "FLAT" compares all; Milvus Lite has none for that."""
         call = self.connection.call
-        self._is_loaded = False
+        self._loaded_in = -1
         call("release_collection", self.name, timeout_s=timeout_s)
         if call("list_indexes", self.name):
             call("drop_index", self.name, "vector", timeout_s=timeout_s)
@@ -151,7 +151,7 @@ class Collection:
             wanted.add_index("vector", index_name="vector", index_type=kind, metric_type="IP", params=dict(params))
             call("create_index", self.name, wanted, timeout_s=timeout_s)
         call("load_collection", self.name, timeout_s=timeout_s)
-        self._is_loaded = True
+        self._loaded_in = self.connection.epoch
 
     def flush(self, *, timeout_s: float | None = None) -> None:
         """Seal what was written, so that it is indexed."""
@@ -178,7 +178,7 @@ class Collection:
         self.load()
         if not self.connection.is_lite:
             self.connection.call("query", self.name, filter="id in [0]", consistency_level=_WAITING)
-        self._is_settled = True
+        self._settled_in = self.connection.epoch
 
     def rows(self, modality: Modality | None, expression: Expression, fields: Sequence[str]) -> list[dict[str, Any]]:
         """The rows that pass, as many as one query may find."""
@@ -248,7 +248,7 @@ class Collection:
         return results
 
     def _read(self, method: str, modality: Modality | None, expression: Expression, **more: Any) -> Any:
-        if not self._is_settled:
+        if self._settled_in != self.connection.epoch:
             self.settle()
         self.load()
         return self.connection.call(
@@ -261,13 +261,13 @@ class Collection:
     def upsert(self, modality: Modality, rows: list[dict[str, Any]]) -> None:
         """Store rows, replacing those with their ids."""
         if rows:
-            self._is_settled = False
+            self._settled_in = -1
             self.connection.call("upsert", self.name, rows, partition_name=modality, again=False)
             self.connection.forget()
 
     def delete(self, ids: Sequence[int], modality: Modality | None = None) -> None:
         """Delete rows; unknown ids are ignored."""
-        self._is_settled = self._is_settled and not ids
+        self._settled_in = -1
         for start in range(0, len(ids), _IDS_AT_ONCE):
             some = [int(id) for id in ids[start : start + _IDS_AT_ONCE]]
             self.connection.call("delete", self.name, ids=some, partition_name=modality)

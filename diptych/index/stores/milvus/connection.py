@@ -42,6 +42,7 @@ class Connection:
         self.address = MilvusAddress.of(uri)
         self.name, self.timeout_s = str(uri), timeout_s
         self._secrets = uri.secrets | ({self.address.token} - {""})
+        self.epoch = 0  # counts how often it was closed or lost: the server may be another one then
         self._guard = threading.RLock()
         self._client: MilvusClient | None = None
         self._lite: lite.LiteServer | None = None
@@ -146,6 +147,7 @@ class Connection:
             self._drop()
             server, self._lite = self._lite, None
         if server:
+            del server.on_stop[id(self)]
             lite.release(server)
 
     @contextmanager
@@ -159,6 +161,7 @@ class Connection:
     def _drop(self) -> None:
         with self._guard:
             client, self._client = self._client, None
+            self.epoch += 1
         if client is not None:
             with _silently():
                 client.close()
@@ -170,6 +173,7 @@ class Connection:
                 self._lite = lite.acquire(self.address.file, make=make)
             if self._lite is None:
                 raise IndexDirectoryError(f"{self.name}: there is no such file; copy an index there first.")
+            self._lite.on_stop[id(self)] = self._drop
             uri, credentials = self._lite.uri, {}
         else:
             uri, credentials = self._checked_uri(deadline), self._credentials()

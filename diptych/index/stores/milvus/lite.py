@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from diptych.errors import IndexBusyError, StoreError
@@ -29,10 +30,11 @@ _guard = threading.Lock()
 
 class LiteServer:
     """Milvus Lite on one folder. `turn` is held during each call. `kept` are results that hold until `forget`: nobody
-    else can change the folder."""
+    else can change the folder. `on_stop` closes its clients, which would print that it ends."""
 
     def __init__(self, file: str):
         self.file, self.users = file, 0
+        self.on_stop: dict[int, Callable[[], None]] = {}
         self.turn = threading.RLock()
         self._kept: OrderedDict[object, Any] = OrderedDict()
         self._folder = _socket_folder()
@@ -64,6 +66,8 @@ class LiteServer:
     def stop(self) -> None:
         """End it, and let other processes have the folder."""
         with self.turn:
+            for close in list(self.on_stop.values()):
+                close()
             try:
                 self._server.stop(grace=None).wait(5)
             finally:
@@ -117,7 +121,10 @@ def _check(file: str) -> bool:
 
 def _started(file: str, folder: str) -> tuple[Any, Any]:
     require("milvus:///folder/file.db", "pymilvus", "milvus_lite")
-    logging.getLogger("milvus_lite").addHandler(logging.NullHandler())  # tracebacks of what is raised here anyway
+    # tracebacks of what is raised here anyway, and of what pymilvus asks for and Milvus Lite lacks
+    for name in ("milvus_lite", "grpc._server"):
+        if not logging.getLogger(name).hasHandlers():
+            logging.getLogger(name).addHandler(logging.NullHandler())
     from milvus_lite.adapter.grpc.server import start_server_in_thread
     from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 

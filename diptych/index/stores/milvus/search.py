@@ -26,6 +26,7 @@ _TRIES = 3
 _MOST_EF = 32_768  # that a server takes
 _LISTS = (10, 100)  # lengths of lists that searches are tuned for
 _UNTUNED = (2048, 2048)  # how widely a graph is searched for these before its recall is measured
+FILTERED_SHARE = 0.1  # of the rows pass the filter that filtered searches are tuned with
 _MANY = 16_384  # rows that are fetched for several queries at once
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -144,8 +145,10 @@ class MilvusSelection:
         share = (min(max(k, _LISTS[0]), _LISTS[1]) - _LISTS[0]) / (_LISTS[1] - _LISTS[0])
         ef = short + share * (long - short)
         ef *= max(1.0, k / _LISTS[1])
-        if self._collection.connection.is_lite and self._filters:
-            ef *= self._collection.count(self._modality) / max(1, self._possible)
+        if self._filters:
+            wide = self._settings.get("filtered", {}).get(self._modality, 0) * ef / short
+            rows = FILTERED_SHARE * self._collection.count(self._modality)
+            ef = max(ef, wide * rows / max(1, self._possible) if self._collection.connection.is_lite else wide)
         return max(k, math.ceil(ef))
 
     def _nearest(self, queries: np.ndarray, k: int, ef: int | None) -> list[Found]:

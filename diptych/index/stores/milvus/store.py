@@ -280,9 +280,10 @@ class MilvusStore:
         """Store rows; those of `before` that were pictures and become texts, or the reverse, leave their partition."""
         for modality, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
             some = [row for row in rows if row["modality"] == modality]
-            self._collection.upsert(modality, some)
             ids = [row["id"] for row in some]
+            # before the rows are put: Milvus Lite deletes what is older in every partition
             self._collection.delete([id for id in ids if id in before and before[id]["modality"] == other], other)
+            self._collection.upsert(modality, some)
 
     def _take_back(self, rows: list[dict[str, Any]], before: Mapping[int, Mapping[str, Any]]) -> None:
         """After a failure, what was there before."""
@@ -311,11 +312,14 @@ class MilvusStore:
         self._collection.set_facts(facts)
         self._collection.note_change([])
 
-    def prepare(self, progress: Progress = lambda done, total: None, *, exact_up_to: int = tuning.EXACT_UP_TO) -> None:
-        """As `Store.prepare`: seals what was put, and builds a graph where there is so much that it is faster than
-        comparing all, as wide as the measured recall wants it. `settings` says what was chosen. While a graph is built,
-        a server does not search."""
+    def prepare(self, progress: Progress = lambda done, total: None, *, exact_up_to: int | None = None) -> None:
+        """As `Store.prepare`: seals what was put, and builds a graph where there are more than `exact_up_to` numbers
+        and it is faster than comparing all, as wide as the measured recall wants it. `settings` says what was chosen.
+        While a graph is built, a server does not search. By default a file of Milvus Lite has none: most of the time
+        of its searches goes elsewhere."""
         self._described()
+        if exact_up_to is None:
+            exact_up_to = 1 << 62 if self._connection.is_lite else tuning.EXACT_UP_TO
         tuning.prepare(self._collection, self.sample, progress, exact_up_to=exact_up_to)
 
     @property

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from diptych.index.stores.milvus.search import ranked
+from diptych.index.stores.milvus.collection import EVERYTHING, Collection
+from diptych.index.stores.milvus.expressions import Expression
+from diptych.index.stores.milvus.search import FILTERED_SHARE, ranked
 from diptych.index.stores.store import MODALITIES, Progress
 from diptych.media.items import Modality
 from diptych.vectors.tuning import EXACT_UP_TO, LONG_LIST, RECALL_AT, TARGET_RECALL, synthetic_queries
-
-if TYPE_CHECKING:
-    from diptych.index.stores.milvus.collection import Collection
 
 # Prepares a sample of a modality: ids, and vectors as (rows, dim) float32
 Sample = Callable[[Modality, int], tuple[np.ndarray, np.ndarray]]
@@ -23,6 +22,7 @@ Sample = Callable[[Modality, int], tuple[np.ndarray, np.ndarray]]
 GRAPHS = (16, 32)  # links per row, tried in this order
 BUILD_WIDTH = 200  # efConstruction
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+FILTERED_WIDTHS = (*WIDTHS, 4096, 8192, 16_384, 32_768)
 _QUERIES, _SAMPLE = 64, 4096  # of each kind of query; rows that synthetic ones are made of
 _AT_ONCE = 32  # queries
 _TIMED = 7
@@ -51,6 +51,7 @@ def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact
             progress(2 * step + 1, _STEPS)
             if (measured := [trial.width() for trial in trials]) and all(measured):
                 settings |= _settings(params, trials, measured)
+                settings["filtered"] = {trial.modality: trial.filtered_width() for trial in trials}
                 break
         if settings["index"] == "FLAT" or sum(one.graph_s for one in trials) > _WORTH * sum(
             one.exact_s for one in trials
@@ -80,9 +81,14 @@ class _Trial:
         other = MODALITIES[1 - MODALITIES.index(modality)]
         _, across = sample(other, _QUERIES)
         made = synthetic_queries(rows.astype(np.float16), count=_QUERIES)
-        queries = np.concatenate([rows[:_QUERIES], made, across])
+        kinds = [rows[:_QUERIES], made, across]
+        self.kind = np.repeat(np.arange(len(kinds)), [len(some) for some in kinds])
+        queries = np.concatenate(kinds)
         self.queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
         self.truth = self._lists(LONG_LIST, None)
+        bound = round(FILTERED_SHARE * 2**64) - 2**63
+        self.some = Expression("drawn < {drawn}", {"drawn": bound})
+        self.filtered_truth = self._lists(RECALL_AT, None, self.some)
         self.exact_s = self._seconds(RECALL_AT, None)
         self.graph_s = 0.0
 
@@ -97,24 +103,31 @@ class _Trial:
         long = next((ef for ef in wide if self._recall(LONG_LIST, ef) >= TARGET_RECALL), WIDTHS[-1])
         return (short[0], long), short[1]
 
-    def _recall(self, k: int, ef: int) -> float:
-        found = self._lists(k, ef)
-        shares = [
-            len(np.intersect1d(some, true[:k])) / max(1, min(k, len(true)))
-            for some, true in zip(found, self.truth, strict=True)
-        ]
-        return float(np.mean(shares))
+    def filtered_width(self) -> int:
+        """The least width at which a list of RECALL_AT reaches the target if FILTERED_SHARE of the rows pass."""
+        widths = (ef for ef in FILTERED_WIDTHS if self._recall(RECALL_AT, ef, self.some) >= TARGET_RECALL)
+        return next(widths, FILTERED_WIDTHS[-1])
 
-    def _lists(self, k: int, ef: int | None) -> list[np.ndarray]:
+    def _recall(self, k: int, ef: int, expression: Expression = EVERYTHING) -> float:
+        """Of the kind of query that finds least."""
+        truth = self.truth if expression is EVERYTHING else self.filtered_truth
+        pairs = zip(self._lists(k, ef, expression), truth, strict=True)
+        shares = np.array([len(np.intersect1d(some, true[:k])) / max(1, min(k, len(true))) for some, true in pairs])
+        return min(float(shares[self.kind == kind].mean()) for kind in np.unique(self.kind))
+
+    def _lists(self, k: int, ef: int | None, expression: Expression = EVERYTHING) -> list[np.ndarray]:
         lists = []
         for start in range(0, len(self.queries), _AT_ONCE):
             some = self.queries[start : start + _AT_ONCE]
-            lists += [ranked(query, *found, k)[0] for query, found in zip(some, self._search(some, k, ef), strict=True)]
+            found = zip(some, self._search(some, k, ef, expression), strict=True)
+            lists += [ranked(query, *near, k)[0] for query, near in found]
         return lists
 
-    def _search(self, queries: np.ndarray, k: int, ef: int | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _search(
+        self, queries: np.ndarray, k: int, ef: int | None, expression: Expression = EVERYTHING
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         params = {} if ef is None else {"ef": max(k, ef)}
-        return self.collection.nearest(queries, k, self.modality, params=params, timeout_s=_STEP_LIMIT_S)
+        return self.collection.nearest(queries, k, self.modality, expression, params=params, timeout_s=_STEP_LIMIT_S)
 
     def _seconds(self, k: int, ef: int | None) -> float:
         """The median time of a search."""
