@@ -116,8 +116,8 @@ def recompressed(image: Image.Image) -> Image.Image:
 
 def marked(image: Image.Image) -> Image.Image:
     image, size = image.copy(), image.width // 10
-    place = image.width // 20, image.height - 2 * size
-    ImageDraw.Draw(image).text(place, "(c) an agency", fill="white", font=ImageFont.load_default(size))
+    corner = image.width // 20, image.height - 2 * size
+    ImageDraw.Draw(image).text(corner, "(c) an agency", fill="white", font=ImageFont.load_default(size))
     return image
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from diptych.errors import SearchIndexError as SearchIndexError
     from diptych.errors import Setting as Setting
     from diptych.errors import StoreError as StoreError
+    from diptych.errors import StoreLostError as StoreLostError
     from diptych.errors import TextError as TextError
     from diptych.errors import TokenizerError as TokenizerError
     from diptych.errors import TokenizerFileError as TokenizerFileError
@@ -144,8 +145,9 @@ __all__ = [  # noqa: RUF022
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
     "DataError", "CheckpointNotSavedError", "WorkerLostError", "SearchIndexError", "IndexDirectoryError",
     "IndexNotWritableError", "IndexBusyError", "IndexModelError", "IndexUntrustedError", "IndexDamagedError",
-    "IndexUnsafeError", "IndexNewerError", "StoreError", "ClusterError", "QueryError", "FilterError", "PatternError",
-    "VectorFilesError", "FileError", "JSONError", "FetchError", "TooSlowError", "OutputError", "Setting",
+    "IndexUnsafeError", "IndexNewerError", "StoreError", "StoreLostError", "ClusterError", "QueryError", "FilterError",
+    "PatternError", "VectorFilesError", "FileError", "JSONError", "FetchError", "TooSlowError", "OutputError",
+    "Setting",
 ]  # fmt: skip
 
 # The module of each name. It is imported on first use: `import diptych` loads no torch.
@@ -251,6 +253,7 @@ _MODULES = {
     "IndexUnsafeError": "diptych.errors",
     "IndexNewerError": "diptych.errors",
     "StoreError": "diptych.errors",
+    "StoreLostError": "diptych.errors",
     "ClusterError": "diptych.errors",
     "QueryError": "diptych.errors",
     "FilterError": "diptych.errors",

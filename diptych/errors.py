@@ -28,6 +28,7 @@ DiptychError
             IndexUnsafeError
             IndexNewerError
         StoreError
+            StoreLostError
     ClusterError
     QueryError
     FilterError
@@ -254,6 +255,10 @@ class IndexNewerError(IndexDamagedError):
 
 class StoreError(SearchIndexError):
     """A server that keeps an index cannot be reached, refuses, or fails."""
+
+
+class StoreLostError(StoreError):
+    """A server that keeps an index does not answer, or went away while it was asked."""
 
 
 class ClusterError(DiptychError, RuntimeError):

@@ -91,6 +91,7 @@ def test_the_first_commands_need_no_extra(base_python: Path, pictures: Path, tin
     for path in sorted(pictures.glob("*.png"))[:4]:
         (photos / path.name).write_bytes(path.read_bytes())
     (first, second, *_) = sorted(photos.iterdir())
+    (photos / f"copy of {first.name}").write_bytes(first.read_bytes())
     said = ran(
         base_python,
         tmp_path / "home",

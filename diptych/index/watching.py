@@ -52,7 +52,7 @@ def watch(
 
 
 def is_gone(index: LocalIndex) -> bool:
-    """Whether somebody has deleted the index that an update made, or put something else in its place."""
+    """Whether somebody has deleted the index that an update made, or put something else there."""
     try:
         return not index.exists
     except IndexUnsafeError:

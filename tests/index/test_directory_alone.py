@@ -53,6 +53,12 @@ ALLOWED = {
     ("schema", "_schema_of"): "a database in memory",
     ("small_greys", "_cached"): "the user's cache",
     ("small_greys", "_keep"): "the user's cache",
+    ("lite", "_check"): "the folder of Milvus Lite",
+    ("lite", "_started"): "the folder of Milvus Lite",
+    ("lite", "_socket_folder"): "a folder of sockets that it made",
+    ("lite", "__init__"): "a folder of sockets that it made",
+    ("lite", "stop"): "a folder of sockets that it made",
+    ("row_filter", "passing_ids"): "a database in memory",
     ("search", "_real_path"): "pictures",
     ("search", "_shot"): "pictures",
 }

@@ -207,8 +207,8 @@ class Collection:
         if "vector" in fields:
             size = max(256, min(size, _BATCH_NUMBERS // self.form.dim))
         while True:
-            place = Expression("id > {after}", {"after": after}) if after is not None else EVERYTHING
-            rows = self._page(modality, expression & place, fields, size)
+            beyond = Expression("id > {after}", {"after": after}) if after is not None else EVERYTHING
+            rows = self._page(modality, expression & beyond, fields, size)
             if rows:
                 yield rows
             if not rows or (self.connection.is_lite and len(rows) < size):

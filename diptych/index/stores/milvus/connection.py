@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diptych.errors import IndexDirectoryError, StoreError
+from diptych.errors import IndexDirectoryError, StoreError, StoreLostError
 from diptych.extras import require
 from diptych.index.stores.milvus import lite
 from diptych.index.stores.milvus.address import MilvusAddress
-from diptych.index.stores.milvus.errors import LostConnectionError, store_error
+from diptych.index.stores.milvus.errors import store_error
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -134,7 +134,7 @@ class Connection:
                     return work(client, max(deadline - time.monotonic(), 0.01))
             except Exception as error:
                 failure = store_error(error, self.name, self._secrets, limit)
-                if not isinstance(failure, LostConnectionError):
+                if not isinstance(failure, StoreLostError):
                     raise failure from None
                 self._drop()
                 if attempt or not again or time.monotonic() >= deadline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from diptych.errors import DiptychError, IndexDirectoryError, StoreError
+from diptych.errors import DiptychError, IndexDirectoryError, StoreError, StoreLostError
 from diptych.index.stores.uri import hidden
 
 _LONGEST = 300  # characters of a server's message
@@ -20,10 +20,6 @@ _LOST = (
     "socket closed",
 )
 _SLOW = ("deadline_exceeded", "deadline exceeded", "timeout", "timed out")
-
-
-class LostConnectionError(StoreError):
-    """The server went away. What only reads is tried once more."""
 
 
 def store_error(error: BaseException, name: str, secrets: frozenset[str], timeout_s: float) -> DiptychError:
@@ -43,7 +39,7 @@ def store_error(error: BaseException, name: str, secrets: frozenset[str], timeou
             f"{name} did not answer within {timeout_s:g} s.", remedy="Try again, or look at what keeps it busy."
         )
     if any(one in text for one in _LOST):
-        return LostConnectionError(
+        return StoreLostError(
             f"{name} does not answer: {said}", remedy="Start the server, or correct the address, then try again."
         )
     return StoreError(f"{name} failed: {said}", remedy="Its log says more.")

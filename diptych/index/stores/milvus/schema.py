@@ -109,10 +109,10 @@ def form_of(description: Mapping[str, Any]) -> VectorForm | None:
 def rows_of(block: Block, form: VectorForm) -> list[dict[str, Any]]:
     """A block as rows. Raises IndexDamagedError for an item whose texts do not fit."""
     ids = np.array([stored.item.id for stored in block.items], np.int64)
-    places = (hashes(ids) ^ _SIGN).view(np.int64).tolist()
+    drawn_numbers = (hashes(ids) ^ _SIGN).view(np.int64).tolist()
     vectors = form.outgoing(block.vectors)
     rows = []
-    for stored, drawn, vector in zip(block.items, places, vectors, strict=True):
+    for stored, drawn, vector in zip(block.items, drawn_numbers, vectors, strict=True):
         rows.append({**_fields_of(stored), "drawn": drawn, "vector": vector})
         for name, (_, length) in FIELDS.items():
             if length and len(rows[-1][name].encode()) > length:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from diptych.errors import IndexBusyError, IndexDirectoryError, SearchIndexError, StoreError
+from diptych.errors import IndexBusyError, IndexDirectoryError, SearchIndexError, StoreError, StoreLostError
 from diptych.index.stores.uri import hidden
 
 _LONGEST = 300  # characters of a server's message
@@ -40,9 +40,11 @@ def store_error(error: psycopg.Error, name: str, secrets: frozenset[str], *, con
         return IndexBusyError(f"{name} was changed by another process at the same time ({said}). Try again.")
     if connecting:
         is_answered = any(word in said for word in _ANSWERED)
-        return StoreError(f"{name} cannot be reached: {said}.", remedy=_REFUSED if is_answered else _UNREACHABLE)
+        if is_answered:
+            return StoreError(f"{name} refused the connection: {said}.", remedy=_REFUSED)
+        return StoreLostError(f"{name} cannot be reached: {said}.", remedy=_UNREACHABLE)
     if state is None:
-        return StoreError(
+        return StoreLostError(
             f"the connection to {name} was lost: {said}.",
             remedy="Nothing is half-written. Try again when the server is up.",
         )
