@@ -11,7 +11,7 @@ EXTRAS = {
     "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets", "av": "video", "faiss": "large",
     "matplotlib": "plots", "scipy": "probe", "fastapi": "serve", "uvicorn": "serve",
     "python_multipart": "serve", "umap": "map", "psycopg": "postgresql", "pymilvus": "milvus",
-    "milvus_lite": "milvus", "ray": "ray",
+    "milvus_lite": "milvus", "ray": "ray", "s3fs": "cloud", "gcsfs": "cloud",
 }  # fmt: skip
 _INCLUDES = {"train": ("plots",), "convert": ("train", "plots")}  # extras that include others
 

@@ -12,6 +12,7 @@ from typing import Any
 from diptych.data.sources.shards import expand_braces
 from diptych.data.spooling import DISK_FULL, private
 from diptych.errors import DataError
+from diptych.extras import EXTRAS
 from diptych.untrusted.downloading import FetchLimits, shown
 
 # Scheme -> the library that fsspec needs for it. No others: fsspec also knows schemes that join or run things.
@@ -108,7 +109,8 @@ def _file_system(address: str) -> tuple[str, Any]:
         return scheme, fsspec.filesystem(scheme)
     except ImportError as error:
         library = LIBRARIES.get(scheme) or "fsspec"
-        raise DataError(f"{scheme}:// needs {library}, which is not installed: pip install {library}") from error
+        wanted = f"'diptych[{EXTRAS[library]}]'" if library in EXTRAS else library
+        raise DataError(f"{scheme}:// needs {library}, which is not installed: pip install {wanted}") from error
     except Exception as error:
         raise _failed(address, error) from error
 

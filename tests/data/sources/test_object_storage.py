@@ -103,8 +103,12 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
         raise ImportError("no module named s3fs")
 
     monkeypatch.setattr("fsspec.filesystem", missing)
-    with pytest.raises(DataError, match="pip install s3fs"):
-        open_source("s3://bucket/*.tar")
+    for address, wanted in {
+        "s3://bucket/*.tar": r"s3fs, .*'diptych\[cloud\]'$",
+        "az://bucket/*.tar": "install adlfs$",
+    }.items():
+        with pytest.raises(DataError, match=wanted):
+            open_source(address)
 
 
 def test_a_file_s_version_changes_with_it(bucket: Path) -> None:

@@ -24,7 +24,7 @@ from diptych.training.trainer import Trainer, train
 def config(shards: Path, out: Path, **changes) -> TrainConfig:
     """Without dropout, whose numbers differ between processes, in float32."""
     plain = {"model": "vit-tiny", "image_size": 32, "vocab_size": 600, "epochs": 4, "batch_size": 32, "seed": 5}
-    plain |= {"precision": "fp32", "device": "cpu", "checkpoint_s": 0.0, "optimizer": "adamw", "timeout_s": 120.0}
+    plain |= {"precision": "fp32", "device": "cpu", "checkpoint_s": 100.0, "optimizer": "adamw", "timeout_s": 120.0}
     plain |= {"drop_path": 0.0, "dropout": 0.0}
     return TrainConfig(**{"data": (str(shards),), "out": str(out), **plain, **changes})
 
@@ -90,7 +90,7 @@ def test_a_checkpoint_of_several_processes_that_was_cut_is_passed_over(
     undisturbed: Path, shards: Path, tmp_path: Path
 ) -> None:
     """The run says so, and goes on from the one before it."""
-    recipe = config(shards, tmp_path / "run", optimizer="muon", model="resnet-tiny", epochs=7 / 3)
+    recipe = config(shards, tmp_path / "run", optimizer="muon", model="resnet-tiny", epochs=7 / 3, checkpoint_s=0.0)
     together(tmp_path, finished, replace(recipe, out=str(tmp_path / "whole"), checkpoint_s=100.0))
     together(tmp_path, stopped, recipe, 5)
     last, before = checkpoints.all_of(tmp_path / "run")
