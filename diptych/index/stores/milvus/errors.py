@@ -31,7 +31,7 @@ def store_error(error: BaseException, name: str, secrets: frozenset[str], timeou
     if getattr(error, "code", None) in _NOT_FOUND or "collection not found" in text or "can't find collection" in text:
         return IndexDirectoryError(f"{name} has no such collection; copy an index there first.")
     if any(one in text for one in _REFUSED):
-        return StoreError(f"{name} refused the user name, password or token: {said}", remedy="Correct them in the URI.")
+        return StoreError(f"{name} refused the user name, password or token.", remedy="Correct them in the URI.")
     if any(one in text for one in _FULL):
         return StoreError(f"{name} has no room left: {said}", remedy="Make room there, then start again.")
     if any(one in text for one in _SLOW):

@@ -23,6 +23,7 @@ from tests.stored_items import BLOCK, DIM, FACTS, stored_block
 
 pytest.importorskip("pymilvus")
 
+from diptych.index.stores.milvus.connection import Connection
 from diptych.index.stores.milvus.store import MilvusStore
 
 
@@ -257,6 +258,26 @@ def test_a_frozen_server_is_waited_for_no_longer_than_was_said() -> None:
             store.facts()
     finally:
         os.kill(server.pid, signal.SIGCONT)
+    store.close()
+
+
+def test_vectors_of_float16_come_back_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later servers have them with all indexes; this one while all rows are compared."""
+    monkeypatch.setattr(Connection, "has_half", True)
+    store = MilvusStore(StoreURI.parse(milvus.server().uri()))
+    store.set_facts(FACTS)
+    store.put(Block(BLOCK.items[:50], BLOCK.vectors[:50]))
+    assert store._collection.description().form.is_half
+    assert everything(store) == [
+        (*stored, vector.tobytes()) for stored, vector in zip(BLOCK.items[:50], BLOCK.vectors[:50], strict=True)
+    ]
+    pictures = [at for at in range(50) if BLOCK.items[at].item.modality == "picture"]
+    query = BLOCK.vectors[3].astype(np.float32)
+    cosines = BLOCK.vectors[pictures].astype(np.float32) @ query
+    ids, found = store.select("picture", Filters()).search(query, 10)
+    assert ids.tolist() == [pictures[at] + 1 for at in np.argsort(-cosines)[:10]]
+    assert found == pytest.approx(np.sort(cosines)[::-1][:10], abs=1e-6)
+    store._connection.call("drop_collection", store._collection.name)
     store.close()
 
 
