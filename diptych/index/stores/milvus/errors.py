@@ -33,23 +33,23 @@ def store_error(error: BaseException, name: str, secrets: frozenset[str], timeou
     if any(one in text for one in _REFUSED):
         return StoreError(f"{name} refused the user name, password or token.", remedy="Correct them in the URI.")
     if any(one in text for one in _FULL):
-        return StoreError(f"{name} has no room left: {said}", remedy="Make room there, then start again.")
+        return StoreError(f"{name} has no room left: {said}.", remedy="Make room there, then start again.")
     if any(one in text for one in _SLOW):
         return StoreError(
             f"{name} did not answer within {timeout_s:g} s.", remedy="Try again, or look at what keeps it busy."
         )
     if any(one in text for one in _LOST):
         return StoreLostError(
-            f"{name} does not answer: {said}", remedy="Start the server, or correct the address, then try again."
+            f"{name} does not answer: {said}.", remedy="Start the server, or correct the address, then try again."
         )
-    return StoreError(f"{name} failed: {said}", remedy="Its log says more.")
+    return StoreError(f"{name} failed: {said}.", remedy="Its log says more.")
 
 
 def _message(error: BaseException) -> str:
     """What an error says, on one line and not too long."""
     text = getattr(error, "message", None) or _details(error) or str(error) or type(error).__name__
-    text = " ".join(str(text).split())
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    text = " ".join(str(text).split()).rstrip(".")
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + ".."
 
 
 def _details(error: BaseException) -> str:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from diptych.errors import FilterError, IndexDirectoryError, StoreError
+from diptych.errors import FilterError, IndexDirectoryError, StoreError, StoreLostError
 
 pymilvus = pytest.importorskip("pymilvus")
 
-from diptych.index.stores.milvus.errors import LostConnectionError, store_error  # noqa: E402
+from diptych.index.stores.milvus.errors import store_error  # noqa: E402
 
 SECRETS = frozenset({"hunter2"})
 
@@ -50,6 +50,6 @@ def test_causes_that_run_in_circles_have_an_end() -> None:
 
 def test_kinds_of_errors_are_told_apart() -> None:
     assert isinstance(said(milvus_error("collection not found[database=default]", 100)), IndexDirectoryError)
-    assert isinstance(said(milvus_error("Socket closed: UNAVAILABLE", 2)), LostConnectionError)
+    assert isinstance(said(milvus_error("Socket closed: UNAVAILABLE", 2)), StoreLostError)
     ours = FilterError("a filter")
     assert said(ours) is ours
