@@ -9,10 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diptych.errors import IndexDirectoryError, StoreError, StoreLostError
+from diptych.errors import IndexBusyError, IndexDirectoryError, StoreError, StoreLostError
 from diptych.extras import require
 from diptych.index.stores.milvus import lite
 from diptych.index.stores.milvus.address import MilvusAddress
@@ -154,9 +154,16 @@ class Connection:
     def _turn(self, make: bool, deadline: float) -> Iterator[MilvusClient]:
         with self._guard:
             client = self._client or self._opened(make, deadline)
-            turn = self._lite.turn if self._lite else nullcontext()
-        with turn:
+            turn = self._lite.turn if self._lite else None
+        if turn is None:
             yield client
+            return
+        if not turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise IndexBusyError(f"another thread keeps {self.name} busy. Try again when it has finished.")
+        try:
+            yield client
+        finally:
+            turn.release()
 
     def _drop(self) -> None:
         with self._guard:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.errors import IndexDamagedError, StoreError
+from diptych.errors import IndexBusyError, IndexDamagedError, StoreError
 from diptych.index.catalog.stored_items import Block
 from diptych.index.filters.filters import Filters
 from diptych.index.stores.uri import StoreURI
@@ -121,6 +121,26 @@ def test_threads_may_share_a_store(lite: MilvusStore) -> None:
         thread.join(60)
     assert failures == []
     assert len(lite.ids()) == 32
+
+
+def test_a_thread_does_not_wait_for_another_for_ever(lite: MilvusStore) -> None:
+    """One that builds an index, such as."""
+    hurried = MilvusStore(StoreURI.parse(lite.name), timeout_s=0.2)
+    assert hurried.exists
+    began, ended = threading.Event(), threading.Event()
+
+    def work(client: Any, left_s: float) -> None:
+        began.set()
+        ended.wait(60)
+
+    busy = threading.Thread(target=lite._connection.run, args=(work,))
+    busy.start()
+    assert began.wait(60)
+    with pytest.raises(IndexBusyError, match="another thread"):
+        hurried.facts()
+    ended.set()
+    busy.join()
+    hurried.close()
 
 
 # --- a server that is not there, refuses, or goes away
