@@ -38,6 +38,7 @@ def served(address: str, tiny: diptych.Embedder, pictures: Path | None) -> Clien
 @pytest.fixture(scope="module")
 def there(address: str, tiny: diptych.Embedder, indexed: Path, decoding_inline: None) -> Iterator[Client]:
     client = served(address, tiny, indexed)
+    client.get("/v1/index")  # opens what stays open until the last of these tests
     yield client
     client.service.close()
 
