@@ -8,8 +8,10 @@ import os
 import pickle
 import platform
 import re
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,7 +95,8 @@ def _connected(cluster: str) -> Iterator[Any]:
         return
     _check_answers(cluster)
     try:
-        ray.init(address=cluster, **options)
+        with _own_signals():
+            ray.init(address=cluster, **options)
     except Exception as error:  # ConnectionError, ValueError and others, by what is wrong with an address
         raise ClusterError(
             f"the Ray cluster {cluster} cannot be reached ({str(error) or type(error).__name__:.300})."
@@ -102,6 +105,17 @@ def _connected(cluster: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and ends the process without an error; afterwards it is this program's again."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_answers(cluster: str) -> None:

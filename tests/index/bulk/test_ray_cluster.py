@@ -165,12 +165,14 @@ def test_a_worker_that_is_killed_loses_nothing_and_repeats_less_than_a_shard(
         served.released.set()
 
     threading.Thread(target=kill, daemon=True).start()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     model, source = diptych.load(tiny_model), f"http://127.0.0.1:{served.server_port}/set/{{0..6}}.tar"
     (served.folder / "6.tar").write_bytes(b"no tar" * 1000)
     done = diptych.index_shards(
         source, tmp_path / "index", model=model, cluster=cluster, workers=Workers(cpus=1), records=tmp_path / "records"
     )
     assert killed
+    assert signal.getsignal(signal.SIGTERM) == on_sigterm
     assert (done.shards, done.found, done.rows) == (SHARDS + 1, 0, SHARDS * PAIRS)
     assert ([*done.failures], [*done.lost]) == (["5.tar/bad.jpg"], ["6.tar"])
     assert served.asked["2.tar"] == 2
