@@ -130,12 +130,14 @@ def command(
     New and changed files are read and embedded, renamed files are followed, and deleted files are removed. An
     interrupted run resumes.
 
+    With --into INDEX, the pictures of tar shards or Parquet files become an index, also on a cluster:
+    `diptych index --engine ray --help`.
+
     \b
     diptych index ~/Pictures
     diptych index ~/Pictures --exclude "*.gif" --exclude drafts/ --watch
     diptych index duplicates ~/Pictures     pictures that are nearly the same
     diptych index copy ~/Pictures postgresql://localhost/media
-    diptych index s3://bucket/shards/ --into library/ --engine ray      also: --engine ray --help
     diptych index ./duplicates              a folder of that name
     """
     from diptych.index.update.precomputed import open_precomputed
