@@ -4,7 +4,7 @@
 
 The same drawn JPEGs lie in a folder, which `diptych index` reads, and in tar shards, which are embedded in this process
 and by one and two workers of a Ray that is started here, each with one core. Costs are processor seconds of this
-process and its workers with their readers, in the middle half of the pictures, so that no start counts;
+process in the middle half of the pictures, and of workers after their first shard, with their readers: no start counts;
 those of Ray's other processes go by the clock rather than by the picture, and have rows of their own. The pictures go
 into an index each time. The speed of two workers beside one is by the clock: it says something on a machine with two
 cores for them, a third for this process, and no other work. --quick leaves Ray out.
@@ -15,6 +15,7 @@ import os
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +23,13 @@ import psutil
 from table import Row, arguments, report
 
 import diptych
+from diptych.index.bulk import ray_cluster
 from diptych.index.bulk.ray_cluster import LOCAL, Workers
 from diptych.scenes.scene import Scenes
 
 QUESTION = "Processor time of a picture in shards, beside one in a folder"
 SHARDS = 8
+MARKS = "DIPTYCH_BENCH_MARKS"
 
 
 class Cost(NamedTuple):
@@ -63,15 +66,13 @@ def main() -> None:
 
 
 def rows_of(costs: dict[str, Cost]) -> list[Row]:
-    """The processor time of each but the two workers, whose shards come in pairs, so that no half is half of the work;
-    and how much faster two workers are than one."""
+    """The processor time of each, and how much faster two workers are than one."""
     first, *_ = costs.values()
-    alone = {who: cost for who, cost in costs.items() if "2 workers" not in who}
     rows = [
         Row(who, round(cost.processor_ms, 2), "ms a picture", round(cost.processor_ms / first.processor_ms, 3))
-        for who, cost in alone.items()
+        for who, cost in costs.items()
     ]
-    own = {f"{who}: Ray's own": cost.ray_ms for who, cost in alone.items() if cost.ray_ms}
+    own = {f"{who}: Ray's own": cost.ray_ms for who, cost in costs.items() if cost.ray_ms}
     rows += [Row(who, round(ms, 2), "ms a picture") for who, ms in own.items()]
     clocks = [cost.clock_s for who, cost in costs.items() if "Ray" in who]
     if len(clocks) == 2:
@@ -112,26 +113,51 @@ def of_folder(folder: Path, model: diptych.Embedder) -> Cost:
 
 
 def of_shards(folder: Path, model: diptych.Embedder, name: str, cluster: str | None, workers: int) -> Cost:
-    """Shards into an index."""
-    meter = Meter()
+    """Shards into an index. A worker of Ray notes its own processor time after each of its shards."""
+    meter, marks = Meter(is_ray=cluster is not None), folder / f"marks of {name}"
+    os.environ[MARKS] = str(marks)
+    if cluster:
+        ray_cluster._Worker = Measured
     diptych.index_shards(
         folder / "tars", folder / name, model=model, cluster=cluster, workers=Workers(workers, 1),
         records=folder / f"records of {name}", progress=meter.at,
     )  # fmt: skip
-    return meter.cost(len(list((folder / "pictures").glob("*.jpg"))))
+    cost = meter.cost(pictures := len(list((folder / "pictures").glob("*.jpg"))))
+    return cost._replace(processor_ms=cost.processor_ms + of_workers(marks, pictures)) if cluster else cost
+
+
+class Measured(ray_cluster._Worker):
+    """A worker that writes down its processor seconds, with those of its readers, after each shard."""
+
+    def _pieces(self, task: ray_cluster.ShardTask) -> Iterator[ray_cluster.Piece]:
+        yield from super()._pieces(task)
+        process = psutil.Process()
+        times = [each.cpu_times() for each in [process, *process.children(recursive=True)]]
+        with open(os.environ[MARKS], "a") as file:
+            file.write(f"{process.pid} {sum(each.user + each.system for each in times)}\n")
+
+
+def of_workers(marks: Path, pictures: int) -> float:
+    """Processor milliseconds of a picture in the workers, from the end of their first shards on."""
+    seconds: dict[str, list[float]] = {}
+    for line in marks.read_text().splitlines():
+        seconds.setdefault(line.split()[0], []).append(float(line.split()[1]))
+    shards = sum(len(each) - 1 for each in seconds.values())
+    return 1000 * sum(each[-1] - each[0] for each in seconds.values()) / (shards * pictures / SHARDS)
 
 
 class Meter:
-    """Processor time and clock of the middle half of a job: at its end, Ray's workers have ended too."""
+    """Processor time and clock of the middle half of a job."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_ray: bool = False) -> None:
+        self._is_ray = is_ray
         self._marks: list[tuple[float, float, float, float]] = []
 
     def at(self, done: int, total: int) -> None:
         """Note the first steps after one quarter and after three."""
         share = done / max(total, 1)
         if len(self._marks) < 2 and share >= (0.25, 0.75)[len(self._marks)]:
-            self._marks.append((share, *processor_s(), time.perf_counter()))
+            self._marks.append((share, *processor_s(self._is_ray), time.perf_counter()))
 
     def cost(self, pictures: int) -> Cost:
         """That of a picture between both."""
@@ -142,19 +168,22 @@ class Meter:
         return Cost(1000 * own, 1000 * ray, clock)
 
 
-def processor_s() -> tuple[float, float]:
-    """Processor seconds of this process, its workers and readers, and those of Ray's other processes."""
-    totals = [0.0, 0.0]
+def processor_s(is_ray: bool) -> tuple[float, float]:
+    """Processor seconds of this process with its readers, and those of Ray's processes other than workers."""
     process = psutil.Process()
-    for each in [process, *process.children(recursive=True)]:
+    mine, ray = process.cpu_times(), 0.0
+    own = mine.user + mine.system
+    for each in process.children(recursive=True):
         try:
             times, words = each.cpu_times(), " ".join(each.cmdline())
         except psutil.Error:
             continue
         is_reader = "importlib.import_module" in words  # of this process or of a worker
-        is_ray = each != process and not is_reader and not words.startswith("ray::")
-        totals[is_ray] += times.user + times.system
-    return totals[0], totals[1]
+        if not is_ray:
+            own += times.user + times.system
+        elif not is_reader and not words.startswith("ray::"):
+            ray += times.user + times.system
+    return own, ray
 
 
 if __name__ == "__main__":
