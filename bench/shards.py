@@ -115,8 +115,8 @@ def of_folder(folder: Path, model: diptych.Embedder) -> Cost:
 def of_shards(folder: Path, model: diptych.Embedder, name: str, cluster: str | None, workers: int) -> Cost:
     """Shards into an index. A worker of Ray notes its own processor time after each of its shards."""
     meter, marks = Meter(is_ray=cluster is not None), folder / f"marks of {name}"
-    os.environ[MARKS] = str(marks)
     if cluster:
+        os.environ[MARKS] = str(marks)
         ray_cluster._Worker = Measured
     diptych.index_shards(
         folder / "tars", folder / name, model=model, cluster=cluster, workers=Workers(workers, 1),
