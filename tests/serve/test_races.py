@@ -128,7 +128,7 @@ class SlowDecoders:
     """Decodes when it is told to; counts what it is asked for."""
 
     def __init__(self) -> None:
-        self.waiting, self.asked = 0, Counter[str]()
+        self.waiting, self.asked, self.has_root = 0, Counter[str](), True
         self._futures: list[Future[DecodedPicture]] = []
 
     def file(self, path: str, size_px: int, *, at_s: float | None = None) -> Future[DecodedPicture]:
