@@ -29,7 +29,13 @@ KEEPERS = (
 )
 # What reads and writes pictures, texts, what the user named or configured, and no file of an index
 OTHERS = {
-    "bulk",
+    "job",
+    "shard_embedder",
+    "shard_files",
+    "shard_targets",
+    "sharded_job",
+    "sharded_source",
+    "shards",
     "changes",
     "precomputed",
     "query",

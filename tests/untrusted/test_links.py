@@ -15,7 +15,7 @@ from diptych.cli.options import report_links
 from diptych.data.confinement import AllowedFolders
 from diptych.data.sources.classes import read_classes
 from diptych.errors import IndexDirectoryError
-from diptych.index import bulk
+from diptych.index.bulk import job as bulk
 from diptych.index.local import open_index
 from diptych.inference.picture_files import find_pictures
 from diptych.media.items import File
