@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import ArgumentError, IndexUntrustedError, Setting
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.model import BUNDLED, check_fingerprint, display_name, source_of
+from diptych.index.model import BUNDLED, IndexModel, check_fingerprint, display_name, source_of
 from diptych.index.stores.copying import CopyResult, copy_store
 from diptych.index.stores.local import LocalStore
 from diptych.index.stores.opening import TIMEOUT_S, open_store
@@ -69,7 +69,7 @@ def _model_name(
     """The name of the model for an index that this user will have made, and so trust; None for that of the source."""
     facts = source.facts()
     if model is not None:
-        opened = _open(model, open_model) if isinstance(model, str | os.PathLike) else model
+        opened = IndexModel(model, open_model).open_or(lambda: None)
         check_fingerprint(source.name, facts, opened)
         return source_of(opened)
     if facts["model"] == BUNDLED:
@@ -82,9 +82,3 @@ def _model_name(
         "an index of it.",
         remedy=["Give the model that made the vectors with ", Setting("model"), "."],
     )
-
-
-def _open(name: str | os.PathLike[str], open_model: Callable[[str | None], Embedder] | None) -> Any:
-    from diptych.embedder import load
-
-    return (open_model or load)(os.fspath(name))

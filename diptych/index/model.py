@@ -55,6 +55,12 @@ class IndexModel:
             self.opened = self._open(self.name) if self.name is not None else own_model(folder, self._open)
         return self.opened  # type: ignore[return-value]
 
+    def open_or(self, own_name: Callable[[], str | None]) -> Embedder:
+        """The chosen model, else the one of the name that `own_name` gives."""
+        if self.opened is None:
+            self.opened = self._open(self.name if self.name is not None else own_name())
+        return self.opened  # type: ignore[return-value]
+
     def open_fitting(self, folder: IndexFolder) -> Embedder:
         """The model. Raises IndexModelError where the index was made with another one."""
         catalog = folder.opened()  # a damaged one is reported first

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from diptych.errors import IndexUntrustedError, Setting
 from diptych.index.catalog.facts import ScanRules
-from diptych.index.model import BUNDLED, check_fingerprint, display_name
+from diptych.index.model import BUNDLED, IndexModel, check_fingerprint, display_name
 from diptych.index.search.search import in_one, search_all
 from diptych.index.stores.opening import TIMEOUT_S, open_store
 
@@ -40,11 +40,8 @@ class StoreIndex:
         trust: bool = False,
         pictures: str | os.PathLike[str] | None = None,
     ):
-        is_name = isinstance(model, str | os.PathLike)
-        self.store = store
-        self._name = os.fspath(model) if is_name else None  # type: ignore[arg-type]
-        self._model: Embedder | None = None if is_name else model  # type: ignore[assignment]
-        self._open_model, self._trust = open_model or _load, trust
+        self.store, self._trust = store, trust
+        self._model = IndexModel(model, open_model)
         self.pictures_root = None if pictures is None else Path(os.path.abspath(os.fsdecode(pictures)))
 
     @classmethod
@@ -112,9 +109,8 @@ class StoreIndex:
         """The model, opened on first use: the one that was given, else the bundled one. Raises IndexModelError where
         the index has vectors of another one, and IndexUntrustedError where it names a model that nobody gave here."""
         facts = self.store.facts()
-        model = self._model or self._open_model(self._name or self._own_name(facts["model"]))
+        model = self._model.open_or(lambda: self._own_name(facts["model"]))
         check_fingerprint(self.store.name, facts, model)
-        self._model = model
         return model
 
     @property
@@ -138,9 +134,3 @@ class StoreIndex:
         )
 
     search = in_one(search_all)
-
-
-def _load(name: str | None) -> Embedder:
-    from diptych.embedder import load
-
-    return load(name)

@@ -15,6 +15,7 @@ import numpy as np
 from diptych.index import caches
 from diptych.index.catalog import browsing
 from diptych.index.catalog.moving import blocks_of, put_block, remove_items
+from diptych.index.catalog.schema import MODALITIES
 from diptych.index.catalog.validation import stamp_of
 from diptych.index.filters.filters import Filters
 from diptych.index.model import check_same_model
@@ -256,7 +257,7 @@ class LocalStore:
 
     def ids(self) -> np.ndarray:
         """As `Store.ids`."""
-        return np.sort(np.concatenate([self.folder.catalog.ids(modality) for modality in ("picture", "text")]))
+        return np.sort(np.concatenate([self.folder.catalog.ids(modality) for modality in MODALITIES]))
 
     def put(self, block: Block) -> None:
         """As `Store.put`."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from diptych.index.filters.filters import Filters
 
 Progress = Callable[[int, int], None]
-MODALITIES: tuple[Modality, ...] = ("picture", "text")
 
 
 class Selection(Protocol):

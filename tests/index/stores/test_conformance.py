@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError, IndexModelError
+from diptych.index.catalog.schema import MODALITIES
 from diptych.index.catalog.stored_items import Block
 from diptych.index.catalog.validation import Item
 from diptych.index.filters.filters import Filters
-from diptych.index.stores.store import MODALITIES, Store
+from diptych.index.stores.store import Store
 from diptych.vectors.drawing import drawn
 from tests.stored_items import BLOCK, COUNT, FACTS, FILTERS, OF, passing, vectors_of
 from tests.stores import DIM, MadeStore

@@ -12,10 +12,10 @@ import numpy as np
 
 from diptych.errors import IndexDirectoryError, IndexNewerError, StoreError
 from diptych.index.catalog.facts import valid_facts
+from diptych.index.catalog.schema import MODALITIES
 from diptych.index.stores.milvus.connection import Connection
 from diptych.index.stores.milvus.expressions import Expression, ids_in
 from diptych.index.stores.milvus.schema import VectorForm, collection_schema, form_of
-from diptych.index.stores.store import MODALITIES
 from diptych.media.items import Modality
 from diptych.untrusted.json import parse_json
 

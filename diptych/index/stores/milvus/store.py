@@ -16,6 +16,7 @@ import numpy as np
 from diptych.errors import IndexBusyError, IndexDamagedError, StoreError
 from diptych.index.catalog import validation
 from diptych.index.catalog.browsing import Facets, ItemKey, Order, Sort
+from diptych.index.catalog.schema import MODALITIES
 from diptych.index.catalog.stored_items import Block, StoredItem, check_block
 from diptych.index.catalog.validation import Item
 from diptych.index.filters.filters import Filters
@@ -33,7 +34,7 @@ from diptych.index.stores.milvus.schema import (
     stored_items,
 )
 from diptych.index.stores.milvus.search import MilvusSelection
-from diptych.index.stores.store import MODALITIES, Progress
+from diptych.index.stores.store import Progress
 from diptych.index.stores.uri import StoreURI
 from diptych.media.items import IndexCounts, Modality
 from diptych.vectors.drawing import drawn

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from diptych.index.catalog.schema import MODALITIES
 from diptych.index.stores.milvus.collection import EVERYTHING, Collection
 from diptych.index.stores.milvus.expressions import Expression
 from diptych.index.stores.milvus.search import FILTERED_SHARE, ranked
-from diptych.index.stores.store import MODALITIES, Progress
+from diptych.index.stores.store import Progress
 from diptych.media.items import Modality
 from diptych.vectors.tuning import EXACT_UP_TO, LONG_LIST, RECALL_AT, TARGET_RECALL, synthetic_queries
 
