@@ -2,7 +2,7 @@
 
 Every object has the same names with values of the same types, none of them null, so that readers which infer a schema
 from the first samples (`datasets` 5.2 does, from five) can read all of them. That is why scores and the columns of a
-list are JSON texts and flags are words with spaces between them; the table has them as maps and lists.
+list are JSON texts and flags are words with spaces between them; the table has them as lists.
 """
 
 from __future__ import annotations
@@ -109,10 +109,17 @@ def table_of(rows: list[Facts], shard: str) -> pa.Table:
     kinds = {
         "key": pa.string(), "shard": pa.string(), "caption": pa.string(), "captions": texts, "origins": texts,
         **dict.fromkeys(_TEXTS, pa.string()), "time": pa.timestamp("ms", tz="UTC"),
-        **dict.fromkeys(_SIZES, pa.int32()), "scores": pa.map_(pa.string(), pa.float64()), "flags": texts,
-        "columns": pa.map_(pa.string(), pa.string()),
+        **dict.fromkeys(_SIZES, pa.int32()), "scores": _named(pa.float64()), "flags": texts,
+        "columns": _named(pa.string()),
     }  # fmt: skip
     return pa.Table.from_pylist([_row(facts, shard) for facts in rows], schema=pa.schema(list(kinds.items())))
+
+
+def _named(kind: pa.DataType) -> pa.DataType:
+    """Values by name: `datasets` 5.2 reads no maps."""
+    import pyarrow as pa
+
+    return pa.list_(pa.struct([("name", pa.string()), ("value", kind)]))
 
 
 def _row(facts: Facts, shard: str) -> dict[str, object]:
@@ -122,10 +129,14 @@ def _row(facts: Facts, shard: str) -> dict[str, object]:
         "shard": shard,
         "caption": facts["captions"][0],  # type: ignore[index]
         "time": round(seconds * 1000) if seconds else None,
-        "scores": list(numbers_in(str(facts["scores"])).items()),
+        "scores": _list(numbers_in(str(facts["scores"]))),
         "flags": str(facts["flags"]).split(),
-        "columns": [(str(name), str(each)) for name, each in parse_json(str(facts["columns"])).items()],
+        "columns": _list({name: str(each) for name, each in parse_json(str(facts["columns"])).items()}),
     }
+
+
+def _list(values: Mapping[str, object]) -> list[dict[str, object]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def _line(text: str) -> str:

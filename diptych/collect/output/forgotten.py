@@ -57,7 +57,7 @@ class Forgotten:
 
     def covers(self, *, url: str = "", domain: str = "", sha256: str = "") -> bool:
         """Whether one of these was asked to be forgotten, or the domain of the `url`."""
-        names = list(_names(url, domain, sha256))
+        names = list(names_of(url, domain, sha256))
         return any(_hash(salt, name) in hashes for salt, hashes in self._memories if hashes for name in names)
 
     def remember(self, requests: Iterable[tuple[Kind, str]]) -> None:
@@ -67,6 +67,10 @@ class Forgotten:
         memory = self._memories[0]
         memory.hashes.update(_hash(memory.salt, name) for name in names)
         self._write()
+
+    def blinded(self, digest: bytes) -> str:
+        """A digest of a picture in the form in which it may be kept."""
+        return hashlib.blake2b(digest, digest_size=_HASH_BYTES, salt=self._memories[0].salt).hexdigest()
 
     def adopt(self, other: Forgotten) -> None:
         """Remember what another collection does, whose pairs come into this one."""
@@ -101,7 +105,7 @@ def name_of(kind: Kind, text: str) -> str:
     raise ArgumentError(f"{text!r:.100} is no {kind}; wanted {wanted}.", argument=kind)
 
 
-def _names(url: str, domain: str, sha256: str) -> Iterator[str]:
+def names_of(url: str = "", domain: str = "", sha256: str = "") -> Iterator[str]:
     """The forms of requests that cover one of these."""
     if url:
         host, rest = _split(url)

@@ -21,7 +21,7 @@ from diptych.errors import DataError
 from diptych.storage.atomic import sync_folder
 from diptych.untrusted.regular_files import MAX_BYTES, open_file
 
-_END = bytes(2 * tarfile.BLOCKSIZE)
+END = bytes(2 * tarfile.BLOCKSIZE)
 _PARTS = 3  # members of a pair
 _MAX_TIME = 8**11 - 1  # of a tar's header, in seconds since 1970
 
@@ -43,13 +43,21 @@ class StoredPair(NamedTuple):
 
 def stored_pairs(path: Path) -> Iterator[StoredPair]:
     """The pairs of a tar in order, up to the first that is not whole or not of this program."""
-    with contextlib.suppress(DataError, *DAMAGE), open_file(path) as file:
+    with contextlib.suppress(DataError, *DAMAGE):
+        yield from all_pairs(path)
+
+
+def all_pairs(path: Path) -> Iterator[StoredPair]:
+    """The pairs of a tar in order. Raises DataError or one of `shards.DAMAGE` where something else is in it."""
+    with open_file(path) as file:
         group: list[tuple[str, int, int]] = []
         for member in members(path):
             group.append(member)
             if len(group) == _PARTS:
                 yield _stored(group, file)
                 group = []
+    if group:
+        raise DataError(f"{path} ends within a pair.", "damaged shard")
 
 
 def _stored(group: list[tuple[str, int, int]], file: BinaryIO) -> StoredPair:
@@ -105,7 +113,7 @@ class OpenShard:
 
     def finish(self) -> None:
         """Write the end of the tar, wait until it is on the disk, and close the file."""
-        self._append(_END)
+        self._append(END)
         self.sync()
         self._file.close()
 

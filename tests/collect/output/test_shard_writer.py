@@ -58,7 +58,7 @@ def test_the_table_says_what_the_shard_says(tmp_path: Path) -> None:
     assert first["shard"] == "00000.tar"
     assert first["caption"] == "a square of colour 3"
     assert first["origins"] == ["alt", "figcaption"]
-    assert first["scores"] == [("opennsfw", 0.5)]
+    assert first["scores"] == [{"name": "opennsfw", "value": 0.5}]
     assert first["flags"] == ["nsfw"]
     assert first["time"].timestamp() == 1_790_000_003
     assert first["perceptual_hash"] == "0000000000000003"
@@ -80,7 +80,9 @@ def test_odd_facts_come_through(tmp_path: Path) -> None:
     assert back.scores == {"other": 1.0}
     assert back.found.time_s == 0
     assert pq.read_table(tmp_path / "00000.parquet")["time"].to_pylist() == [None]
-    assert pq.read_table(tmp_path / "00000.parquet")["columns"].to_pylist() == [[("ключ", "значение"), ("", "")]]
+    assert pq.read_table(tmp_path / "00000.parquet")["columns"].to_pylist() == [
+        [{"name": "ключ", "value": "значение"}, {"name": "", "value": ""}]
+    ]
 
 
 def test_an_empty_run_leaves_no_shard(tmp_path: Path) -> None:
