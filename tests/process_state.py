@@ -10,6 +10,7 @@ import torch
 # What may outlive a test: caches whose content follows from their arguments alone, on every machine, and the list of
 # folders that are still in use.
 LASTING = {
+    "diptych.collect.pictures.colours._transform",
     "diptych.data.tables.parquet_pages._chunks_of_groups",
     "diptych.engines.openvino_runtime.core",
     "diptych.checkpoint.formats.name_table._pattern",
