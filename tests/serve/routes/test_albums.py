@@ -214,7 +214,7 @@ def test_the_map_has_every_picture_once(own: TestClient) -> None:
     assert all(0 <= value <= 1 for value in (*points["x"], *points["y"]))
     assert points["aspects"] == pytest.approx([shapes[id] for id in points["ids"]], abs=1e-3)
     packed = own.get("/v1/map", headers={"Accept": "application/octet-stream"}).content
-    rows = np.frombuffer(packed, "<u4,<f4,<f4,<f4")
+    rows = np.frombuffer(packed, "<u8,<f4,<f4,<f4")
     np.testing.assert_allclose(rows["f1"], points["x"], atol=1e-4)
     assert rows["f0"].tolist() == points["ids"]
 

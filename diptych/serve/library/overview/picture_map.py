@@ -30,8 +30,8 @@ class PictureMap(NamedTuple):
     regions: list[Region]
 
     def packed(self) -> bytes:
-        """Rows of uint32 id, float32 x, y and aspect, little-endian."""
-        rows = np.empty(len(self.ids), np.dtype([("id", "<u4"), ("x", "<f4"), ("y", "<f4"), ("aspect", "<f4")]))
+        """Rows of uint64 id, float32 x, y and aspect, little-endian."""
+        rows = np.empty(len(self.ids), np.dtype([("id", "<u8"), ("x", "<f4"), ("y", "<f4"), ("aspect", "<f4")]))
         rows["id"], rows["aspect"] = self.ids, self.aspects
         rows["x"], rows["y"] = self.positions.T
         return rows.tobytes()

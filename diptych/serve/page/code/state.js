@@ -55,7 +55,7 @@ export function parse(search) {
   state.weight = number(given.get("weight"), 1) || 1;
   state.diverse = Math.min(1, Math.max(0, number(given.get("diverse"), 0)));
   state.threshold = Math.min(1, Math.max(0.5, number(given.get("threshold"), EMPTY.threshold)));
-  state.item = /^\d{1,15}$/.test(given.get("item") ?? "") ? Number(given.get("item")) : null;
+  state.item = /^\d{1,16}$/.test(given.get("item") ?? "") ? Number(given.get("item")) : null;
   state.selected = numbers(given.get("selected") ?? "");
   state.terms = [...given.entries()].filter(([name]) => name === "like" || name === "also").map(term).filter(Boolean);
   for (const name of FILTERS) if (given.get(name)) state.filters[name] = given.get(name);
@@ -67,13 +67,13 @@ function term([name, value]) {
   const [, what, behind] = /^(.*?)(?:~(-?[\d.]+))?$/s.exec(value);
   const weight = number(behind ?? null, 1) || 1;
   if (name === "also") return what.trim() ? { text: what, weight } : null;
-  if (/^\d{1,15}$/.test(what)) return { item: Number(what), weight };
+  if (/^\d{1,16}$/.test(what)) return { item: Number(what), weight };
   return /^u_\w+$/.test(what) ? { upload: what, weight } : null;
 }
 
 /** Ids between commas; with anything else between them, none. */
 function numbers(text) {
-  if (!/^\d{1,15}(,\d{1,15})*$/.test(text)) return [];
+  if (!/^\d{1,16}(,\d{1,16})*$/.test(text)) return [];
   return [...new Set(text.split(",").map(Number))].slice(0, MOST_SELECTED);
 }
 

@@ -2,21 +2,21 @@
 
 import { address } from "../api.js";
 
-const ROW = 16;
+const ROW = 20;
 const KEPT = 500;
 const FETCHED = 8;
 const SMALLEST = 160;
 
-/** Little-endian rows of uint32 id, float32 x, float32 y, float32 aspect. */
+/** Little-endian rows of uint64 id, below 2^53, float32 x, float32 y, float32 aspect. */
 export function readPoints(buffer) {
   const size = Math.floor(buffer.byteLength / ROW);
   const view = new DataView(buffer);
-  const points = { size, stretch: 1, ids: new Uint32Array(size), x: new Float32Array(size), y: new Float32Array(size), aspects: new Float32Array(size) };
+  const points = { size, stretch: 1, ids: new Float64Array(size), x: new Float32Array(size), y: new Float32Array(size), aspects: new Float32Array(size) };
   for (let k = 0; k < size; k++) {
-    points.ids[k] = view.getUint32(k * ROW, true);
-    points.x[k] = view.getFloat32(k * ROW + 4, true);
-    points.y[k] = view.getFloat32(k * ROW + 8, true);
-    points.aspects[k] = view.getFloat32(k * ROW + 12, true) || 1;
+    points.ids[k] = Number(view.getBigUint64(k * ROW, true));
+    points.x[k] = view.getFloat32(k * ROW + 8, true);
+    points.y[k] = view.getFloat32(k * ROW + 12, true);
+    points.aspects[k] = view.getFloat32(k * ROW + 16, true) || 1;
   }
   return points;
 }
