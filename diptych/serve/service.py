@@ -83,7 +83,12 @@ class Service:
     def view(self) -> ItemView:
         """How items are shown."""
         subfolder = "" if self.library is None else self.library.pool.subfolder
-        return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals, subfolder)
+        return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals, subfolder, self.shows_pictures)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether the pictures of the library may be read."""
+        return self.library is None or self.library.pool.pictures_root is not None
 
     def warm_up(self) -> None:
         """Have the page's first view made, both towers compiled and the vectors opened, which may have to be built,

@@ -3,28 +3,23 @@ pixels decide."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.index.catalog.validation import VALID_FILE, valid_vector
-from diptych.index.search.small_greys import small_greys
-from diptych.media.scanning.path_patterns import inside
+from diptych.index.search.compared_pictures import ComparedPictures, FolderIndex, ServersIndex, pictures_of
 from diptych.scoring.same_picture import SAME, Shape, agreement
 from diptych.scoring.zero_shot import cosines, unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jaxtyping import Float, Int
 
-    from diptych.index.catalog.catalog import Item
+    from diptych.index.catalog.validation import Item
 
 THRESHOLD = 0.85  # of pictures that are looked at: see bench/duplicates.py
 # Of pictures that cannot be read. With the bundled model nine in ten of crops, recompressed and small copies reach it,
@@ -60,26 +55,8 @@ class Duplicates(NamedTuple):
     unread: int = 0
 
 
-class _PictureIndex(Protocol):
-    @property
-    def catalog(self) -> Any: ...
-
-    @property
-    def subfolder(self) -> str: ...
-
-    @property
-    def root(self) -> Path: ...
-
-    @property
-    def rules(self) -> Any: ...
-
-    def nearest(self, modality: Any) -> Any: ...
-
-    def path_of(self, path: str) -> Path: ...
-
-
 def find_duplicates(
-    index: _PictureIndex,
+    index: FolderIndex | ServersIndex,
     *,
     threshold: float = THRESHOLD,
     progress: Progress | None = None,
@@ -91,42 +68,42 @@ def find_duplicates(
     Pictures whose vectors have a cosine of `threshold` or more are compared by their pixels, which are read once (see
     `diptych.scoring.same_picture`); where one cannot be read, a cosine of VECTORS_ALONE decides. Every picture of a
     group is a copy of its first: deleting all others loses nothing. Files deleted since the last update are in no
-    group, and a file with several names, by links, counts once. `progress` gets (done, total) of the comparisons of
+    group, and a file with several names, by links, counts once. Of an index at an address without a folder of pictures
+    none is read: vectors decide, and every file counts. `progress` gets (done, total) of the comparisons of
     vectors, `on_read` of the pictures read. Raises ValueError unless 0 < threshold <= 1.
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(
             f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 ({THRESHOLD:g} finds copies)."
         )
-    here, folder = inside(index.subfolder)
-    pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {valid_vector(index.catalog.dim)}"
-    ids = index.catalog.matching(f"{pictures} AND {VALID_FILE} AND {here}", folder)
-    vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
+    pictures = pictures_of(index)
+    ids = pictures.ids()
+    vectors = unit(pictures.vectors_of(ids.tolist()).astype(np.float32))
     alike = [
-        _files(index, index.catalog.items(ids[group]))
+        pictures.files(pictures.items(ids[group].tolist()))
         for group in group_alike(vectors, threshold, progress=progress)
     ]  # fmt: skip
     alike = [items for items in alike if len(items) > 1]
-    seen = [item for items in alike if len({item.digest for item in items}) > 1 for item in items]
-    looks = _Looks(index, seen, threshold, on_read)
+    seen = [item for items in alike if len({item.digest or item.id for item in items}) > 1 for item in items]
+    looks = _Looks(pictures, seen, threshold, on_read)
     groups = [group for items in alike for group in looks.groups(items)]
-    groups += [_files(index, index.catalog.items(group)) for group in _equal_videos(index)]
-    copies = [_copies(index, group) for group in groups if len(group) > 1]
+    groups += [pictures.files(pictures.items(group)) for group in pictures.equal_videos()]
+    copies = [_copies(pictures, group) for group in groups if len(group) > 1]
     return Duplicates(sorted(copies, key=len, reverse=True), len(ids), looks.unread)
 
 
 class _Looks:
     """Tells copies from pictures whose vectors are alike."""
 
-    def __init__(self, index: _PictureIndex, items: Sequence[Item], threshold: float, on_read: Progress | None):
-        self._greys = small_greys(index, items, progress=on_read)
-        self._index, self._threshold = index, threshold
+    def __init__(self, pictures: ComparedPictures, items: Sequence[Item], threshold: float, on_read: Progress | None):
+        self._greys = pictures.greys(items, on_read)
+        self._pictures, self._threshold = pictures, threshold
         self._shape = lru_cache(_SHAPES)(lambda id: Shape(self._greys[id]))
         self.unread = len(items) - len(self._greys)
 
     def groups(self, items: Sequence[Item]) -> Iterator[list[Item]]:
         """Groups of copies of their first item, which is the first of `items` that is in no other group."""
-        vectors = unit(self._index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
+        vectors = unit(self._pictures.vectors_of([item.id for item in items]).astype(np.float32))
         left = np.arange(len(items))
         while len(left):
             first, left = int(left[0]), left[1:]
@@ -155,7 +132,7 @@ class _Looks:
         return found
 
     def _is_copy(self, one: Item, other: Item, cosine: float) -> bool:
-        if one.digest == other.digest:
+        if one.digest and one.digest == other.digest:
             return True
         if one.id in self._greys and other.id in self._greys:
             return agreement(self._shape(one.id), self._shape(other.id)) >= SAME
@@ -240,42 +217,10 @@ def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
             labels = labels[labels]
 
 
-def _equal_videos(index: _PictureIndex) -> list[list[int]]:
-    """The ids of one frame of each video that has the same bytes as another."""
-    here, folder = inside(index.subfolder)
-    same = (
-        "files.kind = 'video' AND items.modality = 'picture' AND files.digest IN "
-        f"(SELECT digest FROM files WHERE kind = 'video' AND {here} GROUP BY digest HAVING count(*) > 1) AND {here}"
-    )
-    groups: dict[bytes, dict[str, int]] = {}
-    for item in index.catalog.items(index.catalog.matching(same, [*folder, *folder])):
-        groups.setdefault(item.digest, {}).setdefault(item.path, item.id)
-    return [list(group.values()) for group in groups.values()]
-
-
-def _copies(index: _PictureIndex, items: Sequence[Item]) -> list[Copy]:
-    vectors = unit(index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
+def _copies(pictures: ComparedPictures, items: Sequence[Item]) -> list[Copy]:
+    vectors = unit(pictures.vectors_of([item.id for item in items]).astype(np.float32))
     similarity = cosines(vectors, vectors[:1])[:, 0]
     return [
-        Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
+        Copy(pictures.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
         for item, cosine in zip(items, similarity, strict=True)
     ]
-
-
-def _files(index: _PictureIndex, items: Iterable[Item]) -> list[Item]:
-    """One item for each existing file. A file with several names gets the first that is not a link, whose deletion
-    would leave links dangling."""
-    named: dict[tuple[int, int], Item] = {}
-    for item in sorted(items, key=_rank):
-        path = index.path_of(item.path)
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            file = status.st_dev, status.st_ino
-            if file not in named or (index.path_of(named[file].path).is_symlink() and not path.is_symlink()):
-                named[file] = item
-    return sorted(named.values(), key=_rank)
-
-
-def _rank(item: Item) -> tuple[int, int, str]:
-    """The sort key of the file to keep: most pixels, then most bytes, then by name."""
-    return -(item.details.width or 0) * (item.details.height or 0), -item.size, item.path

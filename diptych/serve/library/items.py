@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 class ItemView(NamedTuple):
     """How items are shown: `prefix` is before every path of a URL, `originals` says whether files are served, and paths
-    are relative to `subfolder`, the folder that is served, itself relative to the root of its index."""
+    are relative to `subfolder`, the folder that is served, itself relative to the root of its index. `pictures` says
+    whether there are thumbnails: not where an index at an address is served and nobody said where its pictures are."""
 
     prefix: str = ""
     originals: bool = False
     subfolder: str = ""
+    pictures: bool = True
 
     def path(self, path: str) -> str:
         """A path of the index, as it is shown."""
@@ -45,14 +47,14 @@ class ItemView(NamedTuple):
         }  # fmt: skip
 
     def thumbnail(self, item: Item, version: str = "") -> str | None:
-        """The path of its thumbnail; None for a text. `version` is that of the item, if it is known."""
-        if item.kind == "text":
+        """The path of its thumbnail; None for a text, and where none are shown. `version` is the item's, if known."""
+        if item.kind == "text" or not self.pictures:
             return None
         return f"{self.prefix}/v1/thumbnails/{item.id}?v={version or version_of(item)}"
 
     def original(self, item: Item) -> str | None:
         """The path of its file, where files are served."""
-        return f"{self.prefix}/v1/items/{item.id}/original" if self.originals else None
+        return f"{self.prefix}/v1/items/{item.id}/original" if self.originals and self.pictures else None
 
 
 def version_of(item: Item) -> str:

@@ -70,7 +70,8 @@ async def server(served: Served) -> Response:
     }  # fmt: skip
     return answered(
         {
-            "version": __version__, "folder": served.library is not None, "originals": settings.originals,
+            "version": __version__, "folder": served.library is not None,
+            "pictures": served.shows_pictures, "originals": settings.originals,
             "urls": settings.allow_urls, "map_methods": methods(), "thumbnail_widths": list(THUMBNAIL_WIDTHS),
             "limits": limits,
         }

@@ -16,15 +16,21 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 import diptych
+from diptych.index.catalog.stored_items import Block
+from diptych.index.folder import IndexFolder
+from diptych.index.remote import StoreIndex
+from diptych.index.stores.local import LocalStore
 from diptych.scenes.scene import Scenes
 from diptych.serve.app import create_app
 from diptych.serve.running import bound
 from diptych.serve.service import Service, open_service
 from diptych.serve.settings import ServeSettings
 from tests.drawn_files import exif
+from tests.postgresql import server
 
 WAIT_MS = 30_000  # what a busy machine may need; what is there is there at once
 CAPTION = "Two cats sleep on a red chair."
+FIRST_ID = 2**52 - 1000
 UNKIND = '<img src=x onerror="document.title=1">.png'  # a name as strangers give it
 
 
@@ -66,6 +72,19 @@ def library(photos: Path, tiny: diptych.Embedder, decoding_inline: None) -> Iter
     )
     with running(service) as url:
         yield Library(photos, service, url)
+
+
+@pytest.fixture(scope="module")
+def address(photos: Path, tiny: diptych.Embedder) -> str:
+    """That of a copy of the index of `photos` on a server, with ids as those of pictures that were embedded in bulk."""
+    uri = server().uri()
+    with diptych.open_index(photos, model=tiny) as index, StoreIndex.at(uri) as there:
+        index.update()
+        there.store.set_facts(index.catalog.facts())
+        for block in LocalStore(IndexFolder(photos)).blocks():
+            items = [one._replace(item=one.item._replace(id=FIRST_ID + one.item.id)) for one in block.items]
+            there.store.put(Block(items, block.vectors))
+    return uri
 
 
 class running:

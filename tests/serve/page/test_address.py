@@ -9,30 +9,11 @@ import pytest
 from playwright.sync_api import expect
 
 import diptych
-from diptych.index.catalog.stored_items import Block
-from diptych.index.folder import IndexFolder
 from diptych.index.remote import StoreIndex
-from diptych.index.stores.local import LocalStore
 from diptych.serve.service import open_service
 from diptych.serve.settings import ServeSettings
-from tests.postgresql import server
-from tests.serve.page.conftest import Library, Opened, running
+from tests.serve.page.conftest import FIRST_ID, Library, Opened, running
 from tests.serve.page.reading import cells, shown, state_of
-
-FIRST_ID = 2**52 - 1000
-
-
-@pytest.fixture(scope="module")
-def address(photos: Path, tiny: diptych.Embedder) -> str:
-    """That of a copy, with long ids."""
-    uri = server().uri()
-    with diptych.open_index(photos, model=tiny) as index, StoreIndex.at(uri) as there:
-        index.update()
-        there.store.set_facts(index.catalog.facts())
-        for block in LocalStore(IndexFolder(photos)).blocks():
-            items = [one._replace(item=one.item._replace(id=FIRST_ID + one.item.id)) for one in block.items]
-            there.store.put(Block(items, block.vectors))
-    return uri
 
 
 @pytest.fixture(scope="module")

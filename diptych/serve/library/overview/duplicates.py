@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.index.local import LocalIndex
 from diptych.index.search.near_duplicates import find_duplicates
-from diptych.serve.web.problems import RequestProblem
+from diptych.serve.library.overview.sizes import check_size
 
 if TYPE_CHECKING:
     from diptych.serve.library.index_pool import AnyIndex
@@ -23,14 +23,11 @@ class DuplicateGroups(NamedTuple):
 
 
 def duplicate_groups(index: AnyIndex, threshold: float, progress: Progress) -> DuplicateGroups:
-    """The near-duplicates of an index."""
+    """The near-duplicates of an index. Raises as `check_size` does."""
     if not index.exists:
         return DuplicateGroups(0, 0, [])
-    if not isinstance(index, LocalIndex):
-        raise RequestProblem(
-            404, "NotOfferedError", "near-duplicates are found in the index of a folder; this one is kept by a server.",
-            remedy="Copy it to a folder with `diptych index copy`, and serve that.",
-        )  # fmt: skip
-    result = find_duplicates(index.on_disk, threshold=threshold, progress=progress, on_read=progress)
+    check_size(index, "near-duplicates are found")
+    source = index.on_disk if isinstance(index, LocalIndex) else index
+    result = find_duplicates(source, threshold=threshold, progress=progress, on_read=progress)
     groups = [[(copy.id, round(float(copy.cosine), 5)) for copy in group] for group in result.groups]
     return DuplicateGroups(result.searched, result.unread, groups)

@@ -10,6 +10,7 @@ from diptych.index.filters.filters import Filters
 from diptych.serve.library.items import found, ids_in_order, stored_vectors, version_of
 from diptych.serve.library.overview.layouts import Layouts, Method
 from diptych.serve.library.overview.regions import Region, named_regions
+from diptych.serve.library.overview.sizes import check_size
 
 if TYPE_CHECKING:
     from diptych.serve.library.index_pool import AnyIndex
@@ -40,7 +41,8 @@ class PictureMap(NamedTuple):
 def picture_map(
     index: AnyIndex, model: ServedModel, layouts: Layouts, method: Method, progress: Progress
 ) -> PictureMap:
-    """Every picture and film where its vector lies among all. Raises as `stored_vectors` does."""
+    """Every picture and film where its vector lies among all. Raises as `stored_vectors` and `check_size` do."""
+    check_size(index, "a map is drawn")
     ids = ids_in_order(index, Filters(), "added", "asc")
     items, blocks = [], []
     for start in range(0, len(ids), _BLOCK):

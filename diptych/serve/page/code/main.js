@@ -21,9 +21,9 @@ const PLACES = [["photos", "Photos"], ["map", "Map"], ["duplicates", "Duplicates
 const FRESH = 3000;
 
 const selection = new Selection();
-const server = { originals: false };
+const server = { originals: false, pictures: true };
 const box = searchBox(at("search"), { enter: () => shown === photos && photos.enter(0), stay: () => (photos.grid.awaited = null) });
-const photos = new Photos({ selection, actions, ask: (ids) => box.addItems(ids), settled: () => viewer.relocate() });
+const photos = new Photos({ selection, actions, ask: (ids) => box.addItems(ids), settled: () => viewer.relocate(), hidden: () => !server.pictures });
 const views = { photos, map: new LibraryMap(), duplicates: new Duplicates(), albums: new Albums() };
 let shown = null;
 
@@ -167,7 +167,7 @@ watchKeys({
   "/": () => box.focus(), "?": keysDialog, f: filterDialog, t: switchTheme, s: () => termsOf(state()).length && saveSearch(),
   "g p": () => visit("photos"), "g m": () => visit("map"), "g d": () => visit("duplicates"), "g a": () => visit("albums"), Escape: () => selection.clear(),
 });
-get("server").then((answer) => Object.assign(server, answer), () => {});
+get("server").then((answer) => (Object.assign(server, answer), !server.pictures && photos.list && photos.head(state())), () => {});
 start();
 followIndex();
 followSelection();

@@ -8,6 +8,7 @@ import { bytes, day } from "../viewer/details.js";
 
 const GROUPS = 30;
 const ENDING = 14;
+const UNREAD = (number) => `${count(number, "picture")} could not be read. There the model's view of them decides, so some that are merely alike may be among them.`;
 const CONTROL = /[\0-\x1f]/g;
 const LEFTWARD = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]|[\ud802\ud803\ud83a\ud83b]/;
 
@@ -28,6 +29,7 @@ export class Duplicates {
     this.running = new AbortController();
     this.title = h("h1", {}, "Duplicates");
     this.progress = h("div.empty", { hidden: true, role: "status" });
+    this.note = h("div");
     this.groups = h("ol.groups");
     this.end = h("div", { style: { height: "1px" } });
     this.slider = h("input", { type: "range", min: 0.8, max: 1, step: 0.01, style: { width: "140px" } });
@@ -37,7 +39,7 @@ export class Duplicates {
     this.foot = h("div.actions", {});
     const likeness = h("label.check.small", {}, "Likeness from", this.slider, this.read);
     this.element = h("section", { "aria-label": "Duplicates" }, h("div.view-head.loose", {}, this.title, h("div.actions", {}, likeness, this.foot)),
-      this.progress, this.groups, this.end);
+      this.note, this.progress, this.groups, this.end);
     new IntersectionObserver(([seen]) => seen.isIntersecting && this.next !== null && this.more(), { rootMargin: "1200px" }).observe(this.end);
     this.next = null;
   }
@@ -51,6 +53,7 @@ export class Duplicates {
     this.running.abort();
     this.running = new AbortController();
     this.groups.replaceChildren();
+    this.note.replaceChildren();
     this.busy = false;
     this.next = 0;
     this.more();
@@ -93,6 +96,7 @@ export class Duplicates {
     this.title.replaceChildren("Duplicates ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, count(answer.total, "group")));
     this.next = answer.next_offset;
     this.progress.hidden = true;
+    this.note.replaceChildren(...(answer.unread ? [h("p.kindly", {}, icon("info"), UNREAD(answer.unread))] : []));
     this.groups.append(...answer.groups.map((group) => this.group(group)));
     if (!answer.total) this.tell(icon("check"), h("h2", {}, "No duplicates"), h("p", {}, "No two pictures are as like each other as that."));
   }
@@ -110,7 +114,7 @@ export class Duplicates {
   copy(file, largest) {
     const box = h("input", { type: "checkbox", checked: this.marked.has(file.id), onchange: () => (box.checked = this.mark(file, box.checked)) });
     const look = h("button", { type: "button", "aria-label": `Look at ${file.path}`, onclick: () => go({ item: file.id }, { remember: { opened: true } }) },
-      h("img", { alt: "", loading: "lazy", decoding: "async", src: thumbnail(file, 640) }));
+      file.thumbnail ? h("img", { alt: "", loading: "lazy", decoding: "async", src: thumbnail(file, 640) }) : h("span.unshown", {}, file.name));
     const facts = [file.width && `${file.width} × ${file.height}`, file.size && bytes(file.size), file.taken_at && day(file.taken_at)].filter(Boolean).join(" · ");
     const likeness = largest ? "the most pixels" : file.cosine >= 0.9995 ? "the same" : `${Math.floor(file.cosine * 1000) / 10} % alike`;
     const element = h(`li.copy${largest ? ".kept" : ""}`, { "data-copy": file.id }, look, h("div.about", {},

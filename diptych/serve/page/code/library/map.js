@@ -54,7 +54,8 @@ export class LibraryMap {
     this.box.hidden = true;
     const { signal } = this.running;
     try {
-      const [{ map_methods: methods }, { state: index }] = await Promise.all([get("server", {}, signal), get("index", {}, signal)]);
+      const [{ map_methods: methods, pictures: shown }, { state: index }] = await Promise.all([get("server", {}, signal), get("index", {}, signal)]);
+      this.shown = shown;
       // The finer map may take minutes: the plain one is there meanwhile, and alone while pictures are still coming.
       const [finest, plain] = [methods[0], methods.at(-1)];
       const settled = !UNSETTLED.includes(index);
@@ -200,7 +201,7 @@ export class LibraryMap {
     this.drawn = [];
     const afar = this.camera.zoom < AFAR && this.points.size >= 200;
     const most = Math.min(largest, side * this.camera.scale) * (afar ? 0.5 : 0.84);
-    for (const k of seen.sort((a, b) => away(a) - away(b))) this.picture(context, k, most);
+    if (this.shown) for (const k of seen.sort((a, b) => away(a) - away(b))) this.picture(context, k, most);
   }
 
   picture(context, k, most) {
@@ -249,11 +250,19 @@ export class LibraryMap {
     const id = this.points.ids[k];
     if (this.peek.dataset.id !== String(id)) {
       this.peek.dataset.id = String(id);
-      this.peek.replaceChildren(h("img", { alt: "", src: thumbnail({ thumbnail: new URL(`v1/thumbnails/${id}`, document.baseURI).href }, 320) }));
+      if (this.shown) this.peek.replaceChildren(h("img", { alt: "", src: thumbnail({ thumbnail: new URL(`v1/thumbnails/${id}`, document.baseURI).href }, 320) }));
+      else this.name(id);
     }
     const { width, height } = this.camera.size;
     this.peek.style.left = `${x + 190 > width ? x - 184 : x + 16}px`;
     this.peek.style.top = `${y + 150 > height ? y - 144 : y + 16}px`;
+  }
+
+  /** The name of a picture that is not shown. */
+  async name(id) {
+    this.peek.replaceChildren();
+    const item = await get(`items/${id}`).catch(() => null);
+    if (item && this.peek.dataset.id === String(id)) this.peek.replaceChildren(h("p.unshown", {}, item.name));
   }
 
   open(k) {

@@ -14,7 +14,7 @@ const IDLE = ["idle", "absent"];
 const ORDERS = [["taken_at desc", "Newest first"], ["taken_at asc", "Oldest first"], ["added desc", "Last added"], ["path asc", "By name"], ["size desc", "Largest first"]];
 
 export class Photos {
-  /** @param {{selection: any, ask: (ids: number[]) => void, actions: () => any[], settled: () => void}} options */
+  /** @param {{selection: any, ask: (ids: number[]) => void, actions: () => any[], settled: () => void, hidden: () => boolean}} options */
   constructor(options) {
     this.options = options;
     this.sources = new Map();
@@ -136,6 +136,7 @@ export class Photos {
   kindly(answer) {
     const words = answer?.unseen_words ?? [];
     this.note.replaceChildren();
+    if (this.options.hidden()) this.note.append(h("p.kindly", {}, icon("info"), "Pictures are not shown: they lie elsewhere. Whoever runs the server can say where, with --pictures."));
     if (answer?.truncated) this.note.append(h("p.kindly", {}, icon("info"), "The text is longer than the model reads; it goes by its beginning."));
     if (!words.length) return;
     const listed = words.map((word) => `“${word}”`).join(", ");

@@ -68,7 +68,7 @@ function grouped(answer, items, album) {
 function section(label, mine, album) {
   const make = button("albums", "Make an album", () => album(mine.map((each) => each.item), label), { text: true, kind: "plain" });
   const shown = mine.slice(0, 60).map(({ item, probability }) => h("li", {},
-    h("img", { alt: item.caption || item.name, loading: "lazy", src: thumbnail(item, 160) }), h("span", {}, `${Math.round(probability * 100)} %`)));
+    item.thumbnail ? h("img", { alt: item.caption || item.name, loading: "lazy", src: thumbnail(item, 160) }) : h("p.unshown", {}, item.name), h("span", {}, `${Math.round(probability * 100)} %`)));
   const rest = mine.length > 60 ? h("p.soft.small", {}, `and ${mine.length - 60} more`) : null;
   return h("section", {}, h("h3", {}, h("span", {}, `${label} (${mine.length})`), make), h("ul", {}, shown), rest);
 }

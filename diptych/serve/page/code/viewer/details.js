@@ -35,7 +35,7 @@ export function details(item, act) {
     facts(item, act),
     item.frames?.length > 1 && h("section", {}, h("h3", {}, "In this film"), h("div.near", {}, item.frames.map((frame) =>
       h("button", { type: "button", "aria-label": `At ${clock(frame.at_s)}`, title: clock(frame.at_s), "aria-current": frame.id === item.id ? "true" : null, onclick: () => act.open(frame.id) },
-        h("img", { alt: "", loading: "lazy", src: thumbnail(frame, 160) }))))),
+        frame.thumbnail ? h("img", { alt: "", loading: "lazy", src: thumbnail(frame, 160) }) : clock(frame.at_s))))),
     item.copies?.length > 0 && h("section", {}, h("h3", {}, "Copies"), h("ul.small", {}, item.copies.map((path) => h("li", {}, path)))),
   ].filter(Boolean);
 }

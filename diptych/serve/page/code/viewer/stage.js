@@ -34,6 +34,7 @@ export class Stage {
   }
 
   images(item) {
+    if (!item.thumbnail) return [h("p.unshown", {}, h("strong", { dir: "auto" }, item.name), "Pictures of this library are not shown here.")];
     const coarse = h("img", { alt: item.caption || item.name, src: thumbnail(item, 320) });
     const fine = h("img.fine", { alt: "", decoding: "async", src: thumbnail(item, this.fineWidth()) });
     fine.addEventListener("load", () => fine.classList.add("ready"));

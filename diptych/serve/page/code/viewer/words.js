@@ -16,7 +16,7 @@ export function words(item, open) {
   fitting(item).then((found) => {
     rest.hidden = !found.length;
     pictures.append(...found.map((hit) => h("li", {}, h("button", { type: "button", "aria-label": named(hit), title: hit.name, onclick: () => open(hit.id) },
-      h("img", { alt: "", decoding: "async", src: thumbnail(hit, 320) })))));
+      hit.thumbnail ? h("img", { alt: "", decoding: "async", src: thumbnail(hit, 320) }) : h("span.unshown", {}, hit.name)))));
   });
   return element;
 }
