@@ -39,6 +39,7 @@ def search_text(
     q: Annotated[str, Query(min_length=1, max_length=100_000)],
     modality: _Modality = "picture",
     relevant: bool = False,
+    threshold: Annotated[float | None, Query(ge=-1000, le=1000, allow_inf_nan=False)] = None,
     copies: bool = False,
     diverse: Annotated[float, Query(ge=0, le=1)] = 0.0,
     offset: Page = 0,
@@ -47,8 +48,8 @@ def search_text(
 ) -> Response:
     """Find what fits one text."""
     return _found_by(
-        served, library, filters, terms=[{"text": q}], modality=modality, relevant=relevant, copies=copies,
-        diverse=diverse, offset=offset, limit=limit, cursor=cursor,
+        served, library, filters, terms=[{"text": q}], modality=modality, relevant=relevant, threshold=threshold,
+        copies=copies, diverse=diverse, offset=offset, limit=limit, cursor=cursor,
     )  # fmt: skip
 
 

@@ -88,3 +88,15 @@ def test_a_text_has_a_view_of_its_own(opened: Opened, axe: str) -> None:
     expect(viewer.locator("blockquote")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("option", name=CAPTION)).to_be_focused()
+
+
+def test_a_long_name_is_whole_on_a_phone(opened: Opened) -> None:
+    """It has lines of its own."""
+    page = opened("?q=a+cat", viewport={"width": 390, "height": 844})
+    cells(page).first.click()
+    name = page.locator(".viewer .name")
+    expect(name).to_be_visible()
+    name.evaluate("each => (each.textContent = 'IMG_20240501_123000_two dogs on the beach at noon.jpg')")
+    whole = name.evaluate("each => each.scrollWidth <= each.clientWidth && each.scrollHeight <= each.clientHeight + 1")
+    assert whole
+    assert page.get_by_role("button", name="Close").is_visible()

@@ -219,3 +219,14 @@ def test_areas_in_a_url_are_numbers(client: TestClient, params: dict) -> None:
 def test_numbers_are_not_taken_for_yes_and_no(client: TestClient) -> None:
     assert client.post("/v1/search", json={**SEARCH, "copies": 1}).json()["argument"] == "copies"
     assert client.post("/v1/search", json={**SEARCH, "limit": "5"}).json()["argument"] == "limit"
+
+
+def test_the_threshold_of_an_address_is_that_of_a_body(client: TestClient) -> None:
+    for threshold, kept in ((-1000, True), (1000, False)):
+        body = {"terms": [{"text": "a red star"}], "relevant": True, "threshold": threshold}
+        posted = client.post("/v1/search", json=body).json()
+        got = client.get("/v1/search", params={"q": "a red star", "relevant": True, "threshold": threshold}).json()
+        assert [hit["id"] for hit in got["hits"]] == [hit["id"] for hit in posted["hits"]]
+        assert bool(got["hits"]) == kept
+        assert got["threshold"] == posted["threshold"] == threshold
+    assert client.get("/v1/search", params={"q": "a", "threshold": "nan"}).status_code == 422
