@@ -31,7 +31,7 @@ export function cell(item, { left, width, height, index, total, selected }) {
     style: { left: `${left}px`, width: `${width}px` },
   });
   if (item.thumbnail) element.append(picture(item, element, width, height));
-  else element.append(h("p.paragraph", {}, item.text ?? item.name));
+  else element.append(h(item.text ? "p.paragraph" : "p.paragraph.unshown", {}, item.text ?? item.name));
   if (item.thumbnail && item.modality === "text") element.append(h("p.caption", { "aria-hidden": "true" }, item.text));
   element.append(h("span.tick", {}, icon("check")), ...badges(item));
   return element;

@@ -161,7 +161,7 @@ export class LibraryMap {
     const pixels = new Uint32Array(image.data.buffer);
     const [red, green, blue] = rgb(colour);
     const ink = (this.camera.zoom > 3 ? 0xa0000000 : 0xb0000000) | (blue << 16) | (green << 8) | red;
-    const dot = Math.max(2, Math.round((this.camera.zoom > 3 ? 3 : 2) * this.ratio * (this.points.size < 5000 ? 1.5 : 1)));
+    const dot = Math.max(2, Math.round((this.camera.zoom > 3 ? 3 : 2) * this.ratio * (this.points.size < 5000 ? 1.5 : 1) * (this.shown ? 1 : 2)));
     const scale = this.camera.scale * this.ratio;
     const left = width / 2 - this.camera.x * scale - dot / 2;
     const top = height / 2 - this.camera.y * scale - dot / 2;
