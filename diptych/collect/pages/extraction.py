@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
-from resiliparse.parse.html import DOMNode, HTMLTree
+from resiliparse.parse.html import ElementNode, HTMLTree
 
 from diptych.collect.pages.addresses import normalized
+from diptych.collect.pages.elements import above, elements
 from diptych.collect.pages.metadata import Described, in_json_ld, in_opengraph
 from diptych.collect.pages.versions import versions
 from diptych.collect.pairs import Found, Origin, Words
@@ -21,7 +22,7 @@ from diptych.collect.permission.reservations import (
     refusal_in_page,
 )
 
-_MOST_PICTURES, _MOST_LINKS, _MOST_NODES, _MOST_UP = 1000, 5000, 500_000, 12
+_MOST_PICTURES, _MOST_LINKS, _MOST_UP = 1000, 5000, 12
 _MOST_TEXT = 2000  # characters of one text; a longer one is a chapter
 # From the words that were written for the picture to those that merely stand near it.
 _ORDER: tuple[Origin, ...] = (
@@ -29,7 +30,6 @@ _ORDER: tuple[Origin, ...] = (
 )  # fmt: skip
 _RANK = {origin: rank for rank, origin in enumerate(_ORDER)}
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_UNSEEN = ("script", "style", "template", "svg", "textarea")
 _NO_PAGE = re.compile(  # what is certainly no page is not asked for as one
     r"\.(?:jpe?g|png|webp|avif|gif|svgz?|ico|heic|tiff?|bmp|mp[34]|m4[av]|webm|og[gv]|mov|avi|wav|flac|pdf|epub|zip|"
     r"t?gz|bz2|xz|7z|rar|tar|exe|dmg|iso|apk|deb|rpm|css|js|json|woff2?|ttf|docx?|xlsx?|pptx?|csv)$",
@@ -92,7 +92,7 @@ def read_page(content: bytes, url: str, *, headers: Mapping[str, str] | None = N
     if refusal := refusal_in_page(tree):
         return Page(refusal=refusal)
     reading = _Reading(url, url, language=headers.get("content-language", "").split(",")[0].strip())
-    for node in _elements(tree.document):
+    for node in elements(tree):
         _read(reading, node)
     follows = not nofollow_in_headers(headers) and not nofollow_in_page(tree)
     links = tuple(reading.links)[:_MOST_LINKS] if follows else ()
@@ -113,23 +113,7 @@ def _decoded(content: bytes, content_type: str) -> str:
         return content.decode("utf-8", "replace")
 
 
-def _elements(root: DOMNode) -> Iterator[DOMNode]:
-    """All elements in the order of the page. Not `query_selector_all`: its list searches anew for each item."""
-    node: DOMNode | None = root
-    for _ in range(_MOST_NODES):
-        if node.tag and node.tag[0] not in "#!":  # type: ignore[union-attr]
-            yield node  # type: ignore[misc]
-        following = node.first_child if node.tag not in _UNSEEN else None  # type: ignore[union-attr]
-        while following is None:
-            following = node.next_sibling  # type: ignore[union-attr]
-            if following is None:
-                node = node.parent_node  # type: ignore[union-attr]
-                if node is None or node == root:
-                    return
-        node = following
-
-
-def _read(reading: _Reading, node: DOMNode) -> None:
+def _read(reading: _Reading, node: ElementNode) -> None:
     tag = node.tag
     if tag in ("img", "amp-img"):
         _read_picture(reading, node)
@@ -148,10 +132,10 @@ def _read(reading: _Reading, node: DOMNode) -> None:
     elif tag == "base" and reading.base == reading.url:
         reading.base = normalized(node.getattr("href") or "", reading.url, is_page=False) or reading.url
     elif tag == "script" and (node.getattr("type") or "").strip().lower() == "application/ld+json":
-        reading.described += in_json_ld(node.text)
+        reading.described += in_json_ld(node.text or "")
 
 
-def _read_meta(reading: _Reading, node: DOMNode) -> None:
+def _read_meta(reading: _Reading, node: ElementNode) -> None:
     name = (node.getattr("property") or node.getattr("name") or "").strip().lower()
     content = node.getattr("content") or ""
     if name:
@@ -163,7 +147,7 @@ def _read_meta(reading: _Reading, node: DOMNode) -> None:
         _add_link(reading, to[1])
 
 
-def _read_relation(reading: _Reading, node: DOMNode) -> None:
+def _read_relation(reading: _Reading, node: ElementNode) -> None:
     relations = (node.getattr("rel") or "").lower().split()
     address = node.getattr("href") or ""
     if "license" in relations:
@@ -174,7 +158,7 @@ def _read_relation(reading: _Reading, node: DOMNode) -> None:
         _add_link(reading, address)
 
 
-def _read_link(reading: _Reading, node: DOMNode) -> None:
+def _read_link(reading: _Reading, node: ElementNode) -> None:
     relations = (node.getattr("rel") or "").lower().split()
     address = node.getattr("href")
     if "license" in relations:
@@ -188,12 +172,12 @@ def _add_link(reading: _Reading, address: str) -> None:
         reading.links[url] = None
 
 
-def _read_heading(reading: _Reading, node: DOMNode) -> None:
+def _read_heading(reading: _Reading, node: ElementNode) -> None:
     """What stands before a heading belongs to another section than what follows."""
     reading.heading, reading.paragraph, reading.latest = _text(node), "", None
 
 
-def _read_paragraph(reading: _Reading, node: DOMNode) -> None:
+def _read_paragraph(reading: _Reading, node: ElementNode) -> None:
     text = _text(node)
     if not text:
         return
@@ -203,7 +187,7 @@ def _read_paragraph(reading: _Reading, node: DOMNode) -> None:
         reading.latest = None
 
 
-def _read_picture(reading: _Reading, node: DOMNode) -> None:
+def _read_picture(reading: _Reading, node: ElementNode) -> None:
     written = [url for each in versions(node) if (url := normalized(each.address, reading.base, is_page=False))]
     if not written:
         return
@@ -224,12 +208,10 @@ def _read_picture(reading: _Reading, node: DOMNode) -> None:
         reading.pictures.setdefault(url, seen)
 
 
-def _read_around(seen: _Seen, node: DOMNode) -> bool:
+def _read_around(seen: _Seen, node: ElementNode) -> bool:
     """Add the words of the elements around a picture. Returns whether one of them is a paragraph with text."""
-    parent, is_in_paragraph = node.parent, False
-    for _ in range(_MOST_UP):
-        if parent is None or parent.tag in ("body", "html", "article", "main"):
-            break
+    is_in_paragraph = False
+    for parent in above(node, _MOST_UP):
         seen.language = seen.language or (parent.getattr("lang") or "").strip()
         around: list[tuple[str, Origin]] = []
         if parent.tag == "a":
@@ -240,7 +222,6 @@ def _read_around(seen: _Seen, node: DOMNode) -> bool:
             around = [(_text(parent), "paragraph")]
             is_in_paragraph = is_in_paragraph or bool(around[0][0])
         seen.words += [Words.of(text, origin) for text, origin in around if text]
-        parent = parent.parent
     return is_in_paragraph
 
 
@@ -250,9 +231,9 @@ _ATTRIBUTES: tuple[tuple[str, Origin], ...] = (
 )  # fmt: skip
 
 
-def _caption(figure: DOMNode) -> str:
+def _caption(figure: ElementNode) -> str:
     caption = figure.query_selector("figcaption")
-    return _text(caption) if caption is not None else ""
+    return "" if caption is None else _text(caption)
 
 
 def _found(reading: _Reading, time_s: float) -> tuple[Found, ...]:
@@ -280,7 +261,7 @@ def _as_found(reading: _Reading, seen: _Seen, time_s: float) -> Found:
     )  # fmt: skip
 
 
-def _text(node: DOMNode) -> str:
+def _text(node: ElementNode) -> str:
     return _short(node.text)
 
 

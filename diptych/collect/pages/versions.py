@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from resiliparse.parse.html import DOMNode
+from resiliparse.parse.html import ElementNode
+
+from diptych.collect.pages.elements import above
 
 _SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
 # Attributes with the address of the original, of what is loaded when it comes into view, and of what is there at first
@@ -29,7 +31,7 @@ class Version(NamedTuple):
     width: float
 
 
-def versions(image: DOMNode) -> list[Version]:
+def versions(image: ElementNode) -> list[Version]:
     """All versions of an `<img>` or `<amp-img>`, the largest first; empty for a tracking pixel, a drawing (SVG) or a
     picture within the page (data:)."""
     width = _number(image.getattr("width"))
@@ -68,31 +70,28 @@ def _width(descriptor: str, shown: float) -> float:
     return float(size[1]) * ((shown or _USUAL_PX) if size[2] == "x" else 1.0)
 
 
-def _originals(image: DOMNode) -> Iterator[Version]:
+def _originals(image: ElementNode) -> Iterator[Version]:
     for name in _ORIGINALS:
         if value := image.getattr(name):
             yield Version(value, 1e9)
-    parent = image.parent
-    for _ in range(3):  # <a><picture><img>
-        if parent is None:
-            return
+    for parent in above(image, 3):  # <a><picture><img>
         if parent.tag == "a" and _PICTURE.search(address := parent.getattr("href") or ""):
             yield Version(address, 2e9)
-        parent = parent.parent
 
 
-def _sets(image: DOMNode, width: float) -> Iterator[Version]:
+def _sets(image: ElementNode, width: float) -> Iterator[Version]:
     elements = [image]
     parent = image.parent
     if parent is not None and parent.tag == "picture":
-        elements += [each for each in parent.child_nodes if each.tag == "source" and _is_readable(each)]
+        sources = [each for each in parent.child_nodes if isinstance(each, ElementNode) and each.tag == "source"]
+        elements += filter(_is_readable, sources)
     for element in elements:
         for name in _SRCSETS:
             if value := element.getattr(name):
                 yield from parse_srcset(value, width)
 
 
-def _is_readable(source: DOMNode) -> bool:
+def _is_readable(source: ElementNode) -> bool:
     kind = source.getattr("type")
     return not kind or bool(_TYPES.match(kind))
 

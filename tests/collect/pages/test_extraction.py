@@ -89,7 +89,8 @@ def test_schema_org_and_opengraph_describe() -> None:
     <meta property="og:description" content="All about cats"><meta property="og:title" content="Cats">
     <script type="application/ld+json">{"@graph": [{"@type": "ImageObject", "contentUrl": "a.jpg",
     "caption": "A red car", "license": "https://example.org/by"}, {"@type": "Recipe", "name": "Soup",
-    "image": ["b.jpg"]}]}</script><script type="application/ld+json">{broken</script></head><body><img src="a.jpg" alt="Car">"""
+    "image": ["b.jpg"]}]}</script><script type="application/ld+json">{broken</script></head>
+    <body><img src="a.jpg" alt="Car">"""
     pictures = {each.picture_url.rpartition("/")[2]: each for each in found(html)}
     assert [(each.origin, each.text) for each in pictures["a.jpg"].words] == [
         ("alt", "Car"),
@@ -108,7 +109,8 @@ def test_the_licence_of_a_page_is_that_of_its_pictures() -> None:
 
 def test_links_are_followed_unless_somebody_minds() -> None:
     html = """<base href="/other/"><a href="b?PHPSESSID=1#top">b</a><a href="c" rel="nofollow">c</a>
-    <a href="d.jpg">d</a><a href="mailto:x@y">e</a><a href="b">b</a><area href="//site2.org/f"><link rel=next href="?page=2">
+    <a href="d.jpg">d</a><a href="mailto:x@y">e</a><a href="b">b</a>
+    <area href="//site2.org/f"><link rel=next href="?page=2">
     <meta http-equiv="refresh" content="3; URL='g'">"""
     assert read_page(html.encode(), URL).links == (
         "http://site.org/other/b", "http://site2.org/f", "http://site.org/other/?page=2", "http://site.org/other/g",
