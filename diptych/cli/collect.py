@@ -7,7 +7,10 @@ import importlib
 import click
 
 # Subcommand -> description. The module diptych.cli.collect_NAME has a click command `command`.
-SUBCOMMANDS: dict[str, str] = {}
+SUBCOMMANDS: dict[str, str] = {
+    "datasheet": "Write what a collection contains, and how it came about.",
+    "forget": "Remove from a collection what someone asks to have removed.",
+}
 
 
 class _Subcommands(click.Group):
