@@ -17,7 +17,7 @@ from diptych.collect.output.open_shard import END, OpenShard, StoredPair, all_pa
 from diptych.collect.output.removed import RemovedPairs, add_removed, read_removed
 from diptych.collect.output.shard_writer import finish_shard, open_path, open_shards, shard_files
 from diptych.collect.output.trained_models import TrainedModel, trained_on
-from diptych.data.provenance import mark_of
+from diptych.data.sources.provenance import mark_of
 from diptych.data.sources.shards import DAMAGE
 from diptych.errors import DataError
 from diptych.failures import Failure

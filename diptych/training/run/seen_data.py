@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.data.provenance import MarkedFile, marked_files
+from diptych.data.sources.provenance import MarkedFile, marked_files
 from diptych.errors import JSONError
 from diptych.storage.atomic import atomic_write_text
 from diptych.storage.output_files import refuse_link
@@ -20,7 +20,7 @@ SEEN = "data.json"
 
 class SeenData(NamedTuple):
     """The sources of a run, folders as absolute paths; the marked files in them at each of its starts (see
-    `diptych.data.provenance`); and the model that it started from, "" if it started from none."""
+    `diptych.data.sources.provenance`); and the model that it started from, "" if it started from none."""
 
     sources: tuple[str, ...] = ()
     files: tuple[MarkedFile, ...] = ()

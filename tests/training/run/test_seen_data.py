@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.data.provenance import mark_of
+from diptych.data.sources.provenance import mark_of
 from diptych.training.run.seen_data import note_data, seen_data
 
 

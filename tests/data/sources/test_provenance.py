@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.data.provenance import MarkedFile, mark_of, marked_files
+from diptych.data.sources.provenance import MarkedFile, mark_of, marked_files
 
 
 def test_a_copy_has_the_same_mark(tmp_path: Path) -> None:
