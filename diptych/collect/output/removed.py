@@ -1,7 +1,7 @@
 """Which pairs were removed from which shards: removed.jsonl, without a word of what they were.
 
 It lets indexes and models be looked through later. A line is a shard: the marks of its versions that had the pairs (see
-`diptych.data.sources.provenance`), and the file name of each pair's picture with a salted hash of the bytes that an index knows
+`data.sources.provenance`), and the file name of each pair's picture with a salted hash of the bytes that an index knows
 it by.
 """
 
