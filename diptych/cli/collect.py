@@ -8,8 +8,7 @@ import click
 
 # Subcommand -> description. The module diptych.cli.collect_NAME has a click command `command`.
 SUBCOMMANDS: dict[str, str] = {
-    "datasheet": "Write what a collection contains, and how it came about.",
-    "forget": "Remove from a collection what someone asks to have removed.",
+    "list": "download the pictures of a table of addresses and captions",
 }
 
 

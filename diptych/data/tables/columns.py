@@ -11,6 +11,8 @@ from diptych.errors import DataError, Setting
 
 _PICTURE_FILE = re.compile(rf".*({'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})(#\d+)?", re.I | re.S)
 
+_ADDRESS = re.compile(r"https?://\S+", re.I)
+
 _MAX_COLUMNS = 10_000
 _MAX_LISTED = 20
 
@@ -60,6 +62,11 @@ def usual_columns(names: Sequence[str]) -> bool:
 def names_a_picture(cell: Any) -> bool:
     """Whether a cell is the name of a picture file."""
     return isinstance(cell, str) and len(cell) < 4096 and bool(_PICTURE_FILE.fullmatch(cell.strip()))
+
+
+def names_an_address(cell: Any) -> bool:
+    """Whether a cell is an http or https address and nothing else."""
+    return isinstance(cell, str) and len(cell) < 1 << 16 and bool(_ADDRESS.fullmatch(cell.strip()))
 
 
 def _requested(names: Sequence[str], column: str | None, where: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from diptych.data.column_names import is_caption
 from diptych.data.samples import count
-from diptych.data.tables.columns import names_a_picture, require_few, usual_columns
+from diptych.data.tables.columns import names_a_picture, names_an_address, require_few, usual_columns
 from diptych.data.tables.tsv import MAX_CONTINUED, LookaheadLines, tab_separated
 from diptych.errors import DataError
 from diptych.text.encoding import MAX_LINE, BadLines, Lines, open_text
@@ -56,7 +56,7 @@ def open_delimited(path: Path, usual: str, requested: Sequence[str], skipped: di
     require_few(1 + max(map(first.count, SEPARATORS)), str(path))
     separator = _separator(head[0], usual, requested)
     cells = _cells(head[0], separator)
-    is_headerless = not set(requested) & set(cells) and not usual_columns(cells) and any(map(names_a_picture, cells))
+    is_headerless = not set(requested) & set(cells) and not usual_columns(cells) and any(map(_is_data, cells))
     names = [str(number) for number in range(1, len(cells) + 1)] if is_headerless else cells
     lines = chain(head if is_headerless else head[1:], file)
     dialect = Dialect(delimiter=separator, skipinitialspace=separator == "," and ", " in head[0])
@@ -69,10 +69,15 @@ def _separator(header: str, usual: str, requested: Sequence[str]) -> str:
 
     def fits(separator: str) -> tuple[int, bool, int, bool]:
         cells = _cells(header, separator)
-        known = usual_columns(cells) or (len(cells) > 1 and any(map(names_a_picture, cells)))
+        known = usual_columns(cells) or (len(cells) > 1 and any(map(_is_data, cells)))
         return len(set(requested) & set(cells)), known, len(cells), separator == usual
 
     return max(SEPARATORS, key=fits)
+
+
+def _is_data(cell: str) -> bool:
+    """Whether a cell cannot be a column's name."""
+    return names_a_picture(cell) or names_an_address(cell)
 
 
 def _cells(line: str, separator: str) -> list[str]:

@@ -99,7 +99,27 @@ def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Ite
 
 def _rows(name: str, columns: Columns) -> Iterator[TableRow]:
     path, _, group = name.rpartition("#")
-    wanted, number = [columns[0], *columns[1]], 0
+    for number, record in enumerate(_records(name, [columns[0], *columns[1]])):
+        yield row_of(record, columns, f"row {number} of group {group} of {Path(path).name}")
+
+
+def parquet_records(path: Path, wanted: Sequence[str], skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The cells of these columns, row by row. Damaged row groups are counted in `skipped`."""
+    for name in _groups_or_count(path, skipped):
+        try:
+            yield from _records(name, wanted)
+        except DataError as error:
+            count(skipped, error.reason)
+
+
+def column_types(path: Path) -> "dict[str, pyarrow.DataType]":
+    """The columns of a file and the types of their cells. Raises DataError if it cannot be read."""
+    schema = _file(path).schema_arrow
+    return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+
+
+def _records(name: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    path, _, group = name.rpartition("#")
     with damage(f"row group {group} of {path} is damaged", "damaged row group"):
         chunks = column_chunks(Path(path), int(group))
         repeating = _repeating(_file(Path(path)), chunks, wanted)
@@ -112,9 +132,7 @@ def _rows(name: str, columns: Columns) -> Iterator[TableRow]:
                 return
             cells = {name: cells_of(batch.column(name)) for name in wanted}
         for at in range(batch.num_rows):
-            record = {name: column[at] for name, column in cells.items()}
-            yield row_of(record, columns, f"row {number + at} of group {group} of {Path(path).name}")
-        number += batch.num_rows
+            yield {name: column[at] for name, column in cells.items()}
 
 
 def cells_of(column: "pyarrow.Array") -> list[Any]:

@@ -27,16 +27,8 @@ class ChildProcess:
 
     def __init__(self, settings: dict[str, Any], program: str = "diptych.media.reading.reader_process"):
         """Start it without waiting, because its imports take a while. `settings` are its first line."""
-        paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if isinstance(path, str))]
-        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(  # -I: imports nothing from the working directory, which may be untrusted
-            [sys.executable, "-I", "-c", _COMMAND, json.dumps(paths), program],
-            bufsize=-1,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **one_thread},
-            process_group=None if sys.platform == "win32" else 0,  # Ctrl-C goes to the parent alone
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        self._process = subprocess.Popen(
+            command_line(program), bufsize=-1, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **process_options()
         )
         self._orders: Any = self._process.stdin
         self._answers: Any = self._process.stdout
@@ -109,6 +101,23 @@ class ChildProcess:
             with contextlib.suppress(OSError):
                 pipe.close()
         return "its answer was malformed" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def command_line(program: str) -> list[str]:
+    """What runs `main` of a module in a new process."""
+    paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if isinstance(path, str))]
+    # -I: imports nothing from the working directory, which may be untrusted
+    return [sys.executable, "-I", "-c", _COMMAND, json.dumps(paths), program]
+
+
+def process_options() -> dict[str, Any]:
+    """Arguments for starting that process: it computes in one thread, and Ctrl-C goes to the parent alone."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {
+        "env": {**os.environ, **one_thread},
+        "process_group": None if sys.platform == "win32" else 0,
+        "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    }
 
 
 def _exactly(pipe: IO[bytes], count: int) -> bytes:

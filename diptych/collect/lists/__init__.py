@@ -1,0 +1,1 @@
+"""Tables of addresses and captions, downloaded into shards."""
