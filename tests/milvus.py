@@ -50,6 +50,10 @@ file.write_text(json.dumps({
 for free, _ in ports:
     free.close()
 os.environ["ETCD_CONFIG_PATH"] = str(file)
+# Milliseconds between its looks at what there is to do, by which reads and each new collection wait: 200 to 1000
+for name in ("PROXY_TIMETICKINTERVAL", "QUERYCOORD_CHECKINTERVAL", "QUERYCOORD_CHECKSEGMENTINTERVAL",
+             "QUERYCOORD_CHECKCHANNELINTERVAL", "QUERYCOORD_DISTPULLINTERVAL"):
+    os.environ[name] = "50"
 server = MilvusServer(settings, wait_for_started=False)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 try:
