@@ -53,6 +53,7 @@ def put_block(catalog: Catalog, block: Block) -> None:
     check_block(block, catalog.dim, str(catalog.path))
     vectors = np.ascontiguousarray(block.vectors, "<f2")
     with catalog.writing() as db:
+        _forget_caches(db, block, vectors)
         _delete(db, [stored.item.id for stored in block.items])
         files = dict[str, int]()
         for stored in block.items:
@@ -67,6 +68,18 @@ def remove_items(catalog: Catalog, ids: Iterable[int]) -> None:
     listed = [int(id) for id in ids]
     with catalog.writing() as db:
         _delete(db, listed)
+
+
+def _forget_caches(db: sqlite3.Connection, block: Block, vectors: np.ndarray) -> None:
+    """A cache compares ids, so it does not notice an item that gets another vector; it has to be built again."""
+    given = {stored.item.id: vector for stored, vector in zip(block.items, vectors, strict=True)}
+    ids, changed = list(given), set[str]()
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        some = ids[start : start + _IDS_PER_STATEMENT]
+        marks = ", ".join("?" * len(some))
+        rows = db.execute(f"SELECT id, modality, vector FROM items WHERE id IN ({marks})", some)
+        changed |= {modality for id, modality, vector in rows if vector != given[id].tobytes()}
+    db.executemany("DELETE FROM facts WHERE key = 'cached.' || ?", [(modality,) for modality in changed])
 
 
 def _delete(db: sqlite3.Connection, ids: list[int]) -> None:

@@ -207,6 +207,21 @@ def test_an_item_is_replaced_under_its_id(empty: MadeStore) -> None:
         assert near.tolist() == [old.item.id]
 
 
+def test_a_vector_that_is_replaced_is_found_by_searches(empty: MadeStore) -> None:
+    """As when a shard is embedded again whose pictures have changed: their ids stay."""
+    store = filled(empty, Block(BLOCK.items[:20], BLOCK.vectors[:20]))
+    id, query = BLOCK.items[0].item.id, BLOCK.vectors[5].astype(np.float32)
+    modality = BLOCK.items[0].item.modality
+    before = dict(zip(*store.select(modality, Filters()).search(query, 20), strict=True))
+    with store.writing():
+        store.put(Block(BLOCK.items[:1], BLOCK.vectors[5:6]))
+        store.prepare()
+    for one in (store, empty.again()):
+        after = dict(zip(*one.select(modality, Filters()).search(query, 20), strict=True))
+        assert after.pop(id) == pytest.approx(1, abs=1e-3)
+        assert after == pytest.approx({other: cosine for other, cosine in before.items() if other != id}, abs=1e-3)
+
+
 @pytest.mark.parametrize("length", [0, 1e-7, 0.5, np.nan, np.inf])
 def test_vectors_that_are_not_of_unit_length_are_refused_at_the_door(empty: MadeStore, length: float) -> None:
     store = filled(empty, Block(BLOCK.items[:5], BLOCK.vectors[:5]))
