@@ -16,8 +16,12 @@ from diptych.versions import READING, TOKENIZING
 if TYPE_CHECKING:
     from diptych.index.stores.store import Store
 
-# Ids are below 2**53, which JavaScript represents; half of these are left for files that an index finds later
-ID_BITS = 52
+# Ids are below 2**53, which JavaScript represents; half of these are left for files that an index finds later. Their
+# upper bits are those of the shard and of some thousand neighbours in it, so that what is stored together lies together
+# in a store's tables: if all bits were of the sample alone, each would change pages of its own in a large index.
+SHARD_BITS, NEIGHBOUR_BITS, SAMPLE_BITS = 14, 10, 28
+ID_BITS = SHARD_BITS + NEIGHBOUR_BITS + SAMPLE_BITS
+_NEIGHBOUR_CHARACTERS = 3  # at the end of a key, in which neighbours differ
 
 
 class Embedded(NamedTuple):
@@ -38,13 +42,16 @@ def sample_path(shard: str, key: str, position: int, suffix: str) -> str:
 
 def item_id(root: str, path: str, position: int) -> int:
     """The id, from 1, of a sample's picture (position 0) or of one of its captions."""
-    return _hash(root, path, position)
+    shard, _, name = path.rpartition("/")
+    neighbours = name.rpartition(".")[0][:-_NEIGHBOUR_CHARACTERS]
+    id = _hash(SHARD_BITS, root, shard)
+    id = id << NEIGHBOUR_BITS | _hash(NEIGHBOUR_BITS, root, shard, neighbours)
+    return (id << SAMPLE_BITS | _hash(SAMPLE_BITS, root, path, position)) or 1
 
 
-def _hash(*parts: object) -> int:
+def _hash(bits: int, *parts: object) -> int:
     text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
-    hashed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-    return (hashed >> (64 - ID_BITS)) or 1
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> (64 - bits)
 
 
 def block_of(samples: Iterable[Embedded], root: str) -> Block:
@@ -77,7 +84,7 @@ def with_own_ids(block: Block, store: Store) -> Block:
     for stored in block.items:
         item = stored.item
         while known.setdefault(item.id, _name(item)) != _name(item):
-            item = item._replace(id=_hash(item.path, item.id))
+            item = item._replace(id=_hash(ID_BITS, item.path, item.id) or 1)
             known |= {other.id: _name(other) for other in store.items([item.id])}
         items.append(stored._replace(item=item))
     order = sorted(range(len(items)), key=lambda at: items[at].item.id)

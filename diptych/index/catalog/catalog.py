@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError, IndexNewerError
-from diptych.index.catalog import validation
+from diptych.index.catalog import schema, validation
 from diptych.index.catalog.facts import REQUIRED, first_invalid
 from diptych.index.catalog.known_items import KnownItems, alone_in, items_of
 from diptych.index.catalog.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
@@ -141,7 +141,7 @@ class Catalog:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction, committed only if the whole block succeeds; Ctrl-C rolls it back."""
-        with translated_errors(self.path):
+        with translated_errors(self.path), schema.set_for_writing(self._db):
             try:
                 self._retry_while_busy(lambda: self._db.execute("BEGIN IMMEDIATE"))
                 yield self._db

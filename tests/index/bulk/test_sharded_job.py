@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,8 +15,17 @@ from PIL import Image
 import diptych
 from diptych.embedder import Embedder
 from diptych.errors import DataError, IndexBusyError
-from diptych.index.bulk.items import ID_BITS, Embedded, block_of, item_id, sample_path, with_own_ids
-from diptych.index.bulk.shard_embedder import Piece, ShardEmbedder, ShardTask
+from diptych.index.bulk.items import (
+    ID_BITS,
+    NEIGHBOUR_BITS,
+    SAMPLE_BITS,
+    Embedded,
+    block_of,
+    item_id,
+    sample_path,
+    with_own_ids,
+)
+from diptych.index.bulk.shard_embedder import PIECE, Piece, ShardEmbedder, ShardTask
 from diptych.index.bulk.shard_files import ModelFacts
 from diptych.index.bulk.shard_targets import StoreTarget, VectorFiles
 from diptych.index.bulk.sharded_job import ShardedResult, embed_here, embed_sharded
@@ -24,6 +34,7 @@ from diptych.index.catalog.stored_items import Block
 from diptych.index.filters.filters import Filters
 from diptych.index.folder import IndexFolder
 from diptych.index.stores.local import LocalStore
+from diptych.media.items import File, FileContents, Part
 from tests.conftest import write_tar
 
 
@@ -245,6 +256,42 @@ def test_ids_are_of_the_path_alone_and_fit_javascript() -> None:
     assert max(ids) < 1 << ID_BITS < 1 << 53
     assert item_id("s3://b", "a.tar/7.jpg", 1) in ids
     assert item_id("s3://c", "a.tar/7.jpg", 1) not in ids
+
+
+def test_ids_of_neighbours_are_near_each_other_and_those_of_shards_apart() -> None:
+    neighbours = [item_id("s3://b", f"a.tar/{at:09}.jpg", 0) for at in range(5000, 6000)]
+    assert max(neighbours) - min(neighbours) < 1 << SAMPLE_BITS
+    assert len(set(neighbours)) == 1000
+    shards = {item_id("s3://b", f"{at:05}.tar/0.jpg", 0) >> (NEIGHBOUR_BITS + SAMPLE_BITS) for at in range(300)}
+    assert len(shards) > 250
+    named = {item_id("s3://b", f"a.tar/{at * 0x9E3779B97F4A7C15 % 2**64:016x}.jpg", 0) for at in range(5000)}
+    assert len(named) == 5000
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the kernel counts no bytes")
+def test_little_more_is_written_than_stored(tmp_path: Path) -> None:
+    """With ids in any order each item changed two pages of 16 KB, and what undoes a statement went through a file."""
+    store, dim = LocalStore(IndexFolder(tmp_path)), 384
+    target = StoreTarget(store, tmp_path / "records", "bundled")
+    vectors = np.eye(dim, dtype=np.float16)[np.arange(PIECE) % dim][:, None]
+    written = list[int]()
+    with target.writing(ModelFacts("bundled", "0" * 16, dim), "s3://b"):
+        for number in range(8):
+            paths = (f"{number % 3:05}.tar/{number * PIECE + at:09}.jpg" for at in range(PIECE))
+            parts = (Part(pixels=np.zeros((1, 1, 3), np.uint8)),)
+            samples = [FileContents(File(path, "picture", 9, 1), os.urandom(16), parts=parts) for path in paths]
+            piece = Piece("shard", number, block_of(map(Embedded, samples, vectors), "s3://b"), {})
+            before = bytes_written()
+            target.take(piece)
+            written.append(bytes_written() - before)
+    assert len(store.ids()) == 8 * PIECE
+    assert max(written) < 12_000 * PIECE  # 1,100 are stored of each
+    assert sum(written) < 6_000 * 8 * PIECE
+
+
+def bytes_written() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["wchar"])
 
 
 def test_an_id_that_another_sample_has_is_left_to_it(tars: Path, tmp_path: Path, model: Embedder, embed) -> None:
