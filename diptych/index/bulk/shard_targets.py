@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,10 +28,13 @@ from diptych.index.bulk.shard_files import (
     read_record,
     write_record,
 )
+from diptych.index.catalog.stored_items import Block
 from diptych.storage.lock import locked
 
 if TYPE_CHECKING:
     from diptych.index.stores.store import Progress, Store
+
+_HELD_S = 5.0  # a piece waits no longer for others
 
 
 class Records:
@@ -148,12 +153,18 @@ def _rows(piece: Piece, dim: int) -> Iterator[EmbeddedRow]:
 
 class StoreTarget:
     """A store: each sample is an item under an id that is made of its path, so that a shard that is taken again
-    replaces its items. The records are in a folder of this machine."""
+    replaces its items. The records are in a folder of this machine.
+
+    Pieces are held for some seconds, until they are as many items as the store best takes at once. A shard's record is
+    written after they are stored."""
 
     def __init__(self, store: Store, records: str | os.PathLike[str], model_name: str):
         """`model_name` is the model's name in the store's facts, by which searches open it."""
         self.store, self.records, self._model_name = store, Records(records), model_name
         self._taken: dict[str, tuple[int, int]] = {}  # pictures and texts
+        self._held: list[Block] = []
+        self._records_held: list[Callable[[], None]] = []  # writes the record of a shard whose pieces are held
+        self._put_s = time.monotonic()
 
     @contextmanager
     def writing(self, model: ModelFacts, source: str) -> Iterator[None]:
@@ -166,21 +177,43 @@ class StoreTarget:
             if not self.store.exists:
                 self.records.forget()
             self.store.set_facts({**facts, "root": source, "source": source})
-            yield
+            try:
+                yield
+            finally:
+                self._put_held()  # of a job that is interrupted, too
 
     def take(self, piece: Piece) -> None:
-        """Store a piece at once."""
-        if piece.block.items:
-            self.store.put(with_own_ids(piece.block, self.store))
+        """Store a piece, with those that are held."""
+        self._held += [piece.block] if piece.block.items else []
         texts = sum(stored.item.text is not None for stored in piece.block.items)
         before = self._taken.get(piece.shard, (0, 0))
         self._taken[piece.shard] = before[0] + len(piece.block.items) - texts, before[1] + texts
+        if sum(len(block.items) for block in self._held) >= self.store.items_per_put or self._is_late:
+            self._put_held()
 
     def complete(self, shard: str, record: Mapping[str, Any], failures: Mapping[str, Failure]) -> None:
-        """Write the shard's record."""
+        """Write the shard's record, as soon as its pieces are stored."""
         pictures, texts = self._taken.pop(shard)
-        write_record(self.records.path(shard), pictures, texts, failures, record)
+        self._records_held.append(partial(write_record, self.records.path(shard), pictures, texts, failures, record))
+        if not self._held or self._is_late:
+            self._put_held()
 
     def finish(self, progress: Progress) -> None:
         """Build what makes searches fast."""
+        self._put_held()
         self.store.prepare(progress)
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._put_s > _HELD_S
+
+    def _put_held(self) -> None:
+        held, records, self._held, self._records_held = self._held, self._records_held, [], []
+        self._put_s = time.monotonic()
+        if held:
+            items = [item for block in held for item in block.items]
+            order = sorted(range(len(items)), key=lambda at: items[at].item.id)
+            block = Block([items[at] for at in order], np.concatenate([block.vectors for block in held])[order])
+            self.store.put(with_own_ids(block, self.store))
+        for write in records:
+            write()

@@ -35,10 +35,10 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 8,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
-# While writing, what undoes a statement stays in memory: a file for it would get more than the catalog. So do 32 MB of
-# pages, which would be written again and again. Otherwise it is 2 MB, and sorting uses files
-_WRITING = ("temp_store = MEMORY", "cache_size = -32768")
-_READING = ("temp_store = DEFAULT", "cache_size = -2000")
+# While writing, what undoes a statement stays in memory: a file for it would get more than the catalog. Sorting uses
+# files. A connection that has written keeps 64 MB of pages instead of 2: those of the digests of a million files
+_WRITING = ("temp_store = MEMORY", "cache_size = -65536")
+_READING = ("temp_store = DEFAULT",)
 _SETTINGS = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON")
 
 # Ids of items are never reused and an item's vector never changes, so a cache finds what it lacks by comparing ids.

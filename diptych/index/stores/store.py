@@ -152,6 +152,11 @@ class Store(Protocol):
     # --- copying
 
     @property
+    def items_per_put(self) -> int:
+        """How many items one `put` should have: more take memory, fewer cost more each."""
+        ...
+
+    @property
     def keeps_others_out(self) -> bool:
         """Whether `writing` does what it says, also between machines that reach the store."""
         ...

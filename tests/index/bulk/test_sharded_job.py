@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -268,25 +269,89 @@ def test_ids_of_neighbours_are_near_each_other_and_those_of_shards_apart() -> No
     assert len(named) == 5000
 
 
+def made_piece(shard: str, numbers: range, dim: int) -> Piece:
+    vectors = np.eye(dim, dtype=np.float16)[np.array(numbers) % dim][:, None]
+    parts = (Part(pixels=np.zeros((1, 1, 3), np.uint8)),)
+    paths = (f"{shard}/{number:09}.jpg" for number in numbers)
+    samples = [FileContents(File(path, "picture", 9, 1), os.urandom(16), parts=parts) for path in paths]
+    return Piece(shard, 0, block_of(map(Embedded, samples, vectors), "s3://b"), {}, True)
+
+
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the kernel counts no bytes")
 def test_little_more_is_written_than_stored(tmp_path: Path) -> None:
     """With ids in any order each item changed two pages of 16 KB, and what undoes a statement went through a file."""
-    store, dim = LocalStore(IndexFolder(tmp_path)), 384
+    store, dim, count = LocalStore(IndexFolder(tmp_path)), 384, 8 * PIECE
+    before = bytes_written()
+    with store.writing():
+        store.set_facts({"fingerprint": "f" * 16, "model": "bundled", "dim": dim, "root": "s3://b"})
+        for start in range(0, count, PIECE):
+            store.put(made_piece(f"{start // PIECE % 3}.tar", range(start, start + PIECE), dim).block)
+    assert len(store.ids()) == count
+    assert bytes_written() - before < 6_000 * count  # 1,100 are stored of each
+
+
+class CountedStore(LocalStore):
+    """Counts calls of `put`, which fail from one on."""
+
+    puts, fails_from = 0, 10**9
+
+    def put(self, block: Block) -> None:
+        self.puts += 1
+        if self.puts >= self.fails_from:
+            raise OSError(28, "no space left on device")
+        super().put(block)
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_small_shards_are_put_together_and_recorded_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
+    store = CountedStore(IndexFolder(tmp_path))
+    target, shards = StoreTarget(store, tmp_path / "records", "bundled"), [f"{at}.tar" for at in range(10)]
+    monkeypatch.setattr("diptych.index.bulk.shard_targets._HELD_S", 1000.0)
+
+    def take_all() -> None:
+        with target.writing(ModelFacts("bundled", "0" * 16, 8), "s3://b"):
+            for shard in shards:
+                target.take(made_piece(shard, range(3), 8))
+                target.complete(shard, {"shard": shard, "version": "1", "skipped": {}}, {})
+                assert (target.records.version(shard) == "1") == (len(store.ids()) > 0)
+            if is_interrupted:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if is_interrupted else nullcontext():
+        take_all()
+    assert (store.puts, len(store.ids())) == (1, 30)
+    assert [target.records.version(shard) for shard in shards] == ["1"] * 10
+
+
+def test_a_shard_whose_pieces_could_not_be_put_has_no_record(tmp_path: Path) -> None:
+    store = CountedStore(IndexFolder(tmp_path))
+    store.fails_from = 1
     target = StoreTarget(store, tmp_path / "records", "bundled")
-    vectors = np.eye(dim, dtype=np.float16)[np.arange(PIECE) % dim][:, None]
-    written = list[int]()
-    with target.writing(ModelFacts("bundled", "0" * 16, dim), "s3://b"):
-        for number in range(8):
-            paths = (f"{number % 3:05}.tar/{number * PIECE + at:09}.jpg" for at in range(PIECE))
-            parts = (Part(pixels=np.zeros((1, 1, 3), np.uint8)),)
-            samples = [FileContents(File(path, "picture", 9, 1), os.urandom(16), parts=parts) for path in paths]
-            piece = Piece("shard", number, block_of(map(Embedded, samples, vectors), "s3://b"), {})
-            before = bytes_written()
-            target.take(piece)
-            written.append(bytes_written() - before)
-    assert len(store.ids()) == 8 * PIECE
-    assert max(written) < 12_000 * PIECE  # 1,100 are stored of each
-    assert sum(written) < 6_000 * 8 * PIECE
+    writing = target.writing(ModelFacts("bundled", "0" * 16, 8), "s3://b")
+    writing.__enter__()
+    target.take(made_piece("a.tar", range(3), 8))
+    target.complete("a.tar", {"shard": "a.tar", "version": "1", "skipped": {}}, {})
+    with pytest.raises(OSError, match="no space"):
+        writing.__exit__(None, None, None)
+    assert target.records.version("a.tar") is None
+    assert store.puts == 1
+
+
+def test_pieces_are_put_when_they_are_enough_or_wait_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CountedStore(IndexFolder(tmp_path))
+    monkeypatch.setattr("diptych.index.bulk.shard_targets._HELD_S", 1000.0)
+    target = StoreTarget(store, tmp_path / "records", "bundled")
+    with target.writing(ModelFacts("bundled", "0" * 16, 8), "s3://b"):
+        target.take(made_piece("a.tar", range(3), 8))
+        assert store.puts == 0
+        monkeypatch.setattr("diptych.index.bulk.shard_targets._HELD_S", -1.0)
+        target.complete("a.tar", {"shard": "a.tar", "version": "1", "skipped": {}}, {})
+        assert (store.puts, target.records.version("a.tar")) == (1, "1")
+        monkeypatch.setattr("diptych.index.bulk.shard_targets._HELD_S", 1000.0)
+        target.take(made_piece("b.tar", range(store.items_per_put), 8))
+        assert store.puts == 2
 
 
 def bytes_written() -> int:

@@ -228,6 +228,11 @@ class MilvusStore:
     # --- copying
 
     @property
+    def items_per_put(self) -> int:
+        """As many vectors and texts as fit a message."""
+        return 1024
+
+    @property
     def keeps_others_out(self) -> bool:
         """Of Milvus Lite, which one process opens. Milvus has no locks, so on a server `writing` keeps out this
         process's other writers alone."""

@@ -46,6 +46,7 @@ class PostgreSQLStore:
 
     cache_dir = None
     keeps_others_out = True
+    items_per_put = 1024
 
     def __init__(self, uri: StoreURI, *, timeout_s: float = 30.0, subfolder: str = ""):
         check_timeout(timeout_s)
