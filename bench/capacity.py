@@ -24,10 +24,10 @@ MEASURED_AT = 1_000_000  # vectors of bench/search.py
 
 ITEM_BYTES = 320  # of a picture beside its vector in the catalog, with SQLite's indexes: bench/growth.py
 ROW_BYTES = 16  # of a vector's id and checksum: diptych.vectors.vector_files, and bench/growth.py
-DIMENSIONS_PER_CODE_BYTE = 32  # 4 bits for 16 dimensions, as tuned: bench/growth.py, bench/search.py
+DIMENSIONS_PER_CODE_BYTE = 16  # 4 bits for 8 dimensions, as tuned for 384: bench/growth.py; half of it for 512
 OWN_BYTES = 11  # memory of a vector in an open index beside its code: bench/search.py, 27 MB of a million of 512
 SEARCH_MS, RECALL = 3.0, ".986"  # p50 of a million of 512 on two cores, and recall@10: bench/search.py
-ADDING_US, BUILDING_US = 150, 60  # of a processor, for a vector of 384: bench/growth.py
+ADDING_US, BUILDING_US = 165, 36  # of a processor, for a vector of 384 at a million: bench/growth.py
 PG_TABLE_BYTES, PG_INDEX_BYTES = 500, 400  # beside the vector: --measure, see docs/scale.md
 MILVUS_LINKS = 16  # M that Diptych tries first: diptych.index.stores.milvus.tuning
 LINK_BYTES = 4  # of a neighbour; their number by Malkov and Yashunin, "Efficient and robust ...", 2018, section 4.2.3
@@ -277,20 +277,20 @@ def measured(count: int, dim: int) -> list[Row]:
             store.put(block_of(map(Embedded, contents(numbers, SOURCE), vectors), SOURCE))
         store.prepare(lambda done, total: None)
     assert len(np.unique(store.ids())) == count, PIECE
-    sizes = _relation_sizes(str(uri.address))
+    sizes = _relation_sizes(uri.address, uri.name)
     store.close()
     return [Row(f"pgvector, {name}", size / count, "bytes a vector") for name, size in sizes.items()]
 
 
-def _relation_sizes(address: str) -> dict[str, int]:
+def _relation_sizes(address: str, schema: str) -> dict[str, int]:
     import psycopg
 
     statement = (
         "SELECT relname, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
-        "WHERE nspname LIKE 'diptych%' AND relkind IN ('r', 'i')"
+        "WHERE nspname = %s AND relkind IN ('r', 'i')"
     )
     with psycopg.connect(address) as connection:
-        return dict(connection.execute(statement).fetchall())
+        return dict(connection.execute(statement, [schema]).fetchall())
 
 
 if __name__ == "__main__":

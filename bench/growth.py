@@ -200,10 +200,12 @@ def filled(counts: list[int], cones: Cones, shards: Shards, files: Files, folder
     """Stream the vectors into both indexes, and copy both at each number."""
     meter, before_mb, measures = Meter(), own_mb(), Measures()
     for start, stop in zip([0, *counts], counts, strict=False):
-        with shards, files:
+        shards.__enter__()
+        with files:
             for numbers, vectors in pieces(cones, start, stop):
                 meter.run(shards.work(numbers, vectors))
                 files.fill(numbers, vectors)
+        meter.run(lambda: shards.__exit__())  # stores what is held
         measures.setdefault(("all so far, shards", "us a vector"), {})[stop] = 1e6 * meter.processor_s / stop
         measures.setdefault(("memory while streaming", "MB"), {})[stop] = meter.most_mb - before_mb
         for name, way in (("shards", shards), ("files", files)):
