@@ -11,6 +11,10 @@ import torch
 # folders that are still in use.
 LASTING = {
     "diptych.collect.pictures.colours._transform",
+    "diptych.collect.captions.languages._detector",
+    "diptych.collect.captions.languages.all_function_words",
+    "diptych.collect.captions.languages.function_words",
+    "diptych.collect.captions.phrases.boilerplate",
     "diptych.data.tables.parquet_pages._chunks_of_groups",
     "diptych.engines.openvino_runtime.core",
     "diptych.checkpoint.formats.name_table._pattern",

@@ -35,6 +35,7 @@ from diptych.training.parallel.named_tensors import AVERAGE, NETWORK
 from diptych.training.parallel.sharding import full_state
 from diptych.training.run import checkpoints
 from diptych.training.run.folder import open_run_folder, removed_if_empty, with_precision, write_settings
+from diptych.training.run.seen_data import note_data
 from diptych.training.run.sharded_checkpoints import ShardedWriter
 from diptych.training.run.signals import SignalHandler
 from diptych.training.run.skipped import SkippedLog
@@ -171,6 +172,7 @@ class Trainer:
         stop = stop or SignalHandler()
         if self.process.rank == 0:
             write_settings(self.out, self.config)
+            note_data(self.out, self.config.data, self.config.init)
         if self.features and self._decide(stop).progress < 1:
             self._make_features(self.features, stop)
         # Closed on every exit: an error's traceback would keep the generator and the loader's processes alive.

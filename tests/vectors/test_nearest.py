@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from diptych.errors import VectorFilesError
 from diptych.vectors import tuning
 from diptych.vectors.float16 import inner_products
-from diptych.vectors.nearest import BUILD_PASSES, VectorIndex
+from diptych.vectors.nearest import BUILD_PASSES, MAX_FILTERED_EXACT, VectorIndex
 from diptych.vectors.product_quantizer import balanced_axes
 from diptych.vectors.vector_files import HEADER_FILE
 
@@ -176,10 +176,21 @@ def test_codes_and_filters(by_codes: Path) -> None:
     assert recall(nearest, vectors[:18_000], ids[:18_000], allowed_ids=ids[:18_000]) >= 0.97
     query = texts(1, DIM)[0]
     far = np.array(truth(vectors, ids, query, COUNT)[3000:])
-    assert len(far) > 8_192
+    assert len(far) > MAX_FILTERED_EXACT
     at = far // 10 - 1
     assert nearest.search(query, 10, allowed_ids=far).ids.tolist() == truth(vectors[at], far, query, 10)
     assert len(nearest.search(query, 10, allowed_ids=np.array([1, 2, 3])).ids) == 0
+
+
+def test_allowed_ids_may_be_in_any_order_repeated_and_unknown(by_codes: Path) -> None:
+    nearest = VectorIndex.open(by_codes, stamp="a")
+    for count in (200, 18_000):  # compared, and found by codes
+        allowed = np.arange(1, count + 1) * 10
+        mixed = np.random.default_rng(0).permutation(np.concatenate([allowed, allowed[:100], allowed + 1, [-5]]))
+        for query in texts(3, DIM):
+            wanted, found = (nearest.search(query, 10, allowed_ids=ids) for ids in (allowed, mixed))
+            assert found.ids.tolist() == wanted.ids.tolist()
+            assert len(found.ids) == 10
 
 
 def test_building_reports_each_pass(tmp_path: Path) -> None:

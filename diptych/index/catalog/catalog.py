@@ -285,7 +285,8 @@ class Catalog:
     def matching(self, condition: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> np.ndarray:
         """The ids, (n,) int64 in ascending order, of the items for which an SQL condition on the columns of `files` and
         `items` holds."""
-        sql = f"SELECT items.id FROM items JOIN files ON files.id = items.file WHERE {condition}"
+        # the cross join has SQLite read files first, and of the items, which are long, an index alone
+        sql = f"SELECT items.id FROM files CROSS JOIN items ON items.file = files.id WHERE {condition}"
         rows = self.rows(sql, parameters)
         return np.sort(np.fromiter((id for (id,) in rows), np.int64, len(rows)))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from diptych.media.items import IndexCounts, Modality
 
 MAX_EXHAUSTIVE_ITEMS = 300_000  # up to these, one matrix product for many queries is faster than many searches
+MAX_KEPT_IDS = 2_000_000  # of items that passed filters: 16 MB
 _BLOCK = 8192
 _BATCH = 100  # values per statement
 _BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
@@ -107,11 +109,19 @@ class LocalSelection:
         )
 
 
+class _Passed(NamedTuple):
+    """The ids that passed filters, those used last at the end, while the facts, which count all changes, were these."""
+
+    facts: dict[str, Any]
+    ids: OrderedDict[tuple[Modality, Filters], np.ndarray]
+
+
 class LocalStore:
     """An index on disk; see `diptych.index.stores.store.Store`."""
 
     def __init__(self, folder: SearchableFolder):
         self.folder = folder
+        self._passed: _Passed | None = None
 
     @property
     def name(self) -> str:
@@ -154,12 +164,23 @@ class LocalStore:
 
     def select(self, modality: Modality, filters: Filters) -> LocalSelection:
         """As `Store.select`."""
-        nearest = self.folder.nearest(modality)
-        if not filters.within(self.subfolder):
-            return LocalSelection(nearest)
-        condition, values = self._condition(filters)
-        ids = self.folder.catalog.matching(f"items.modality = ? AND ({condition})", [modality, *values])
-        return LocalSelection(nearest, ids)
+        nearest, within = self.folder.nearest(modality), filters.within(self.subfolder)
+        return LocalSelection(nearest, self._passing(modality, within) if within else None)
+
+    def _passing(self, modality: Modality, filters: Filters) -> np.ndarray:
+        """The ids of the items that pass, ascending; those of the last filters are kept until anything changes."""
+        facts = self.folder.catalog.facts()
+        passed = self._passed
+        if passed is None or passed.facts != facts:
+            passed = self._passed = _Passed(facts, OrderedDict())
+        ids = passed.ids.pop((modality, filters), None)
+        if ids is None:
+            condition, values = filters.condition()
+            ids = self.folder.catalog.matching(f"items.modality = ? AND ({condition})", [modality, *values])
+        passed.ids[modality, filters] = ids
+        while sum(map(len, list(passed.ids.values()))) > MAX_KEPT_IDS:
+            passed.ids.popitem(last=False)
+        return ids
 
     def sample(self, modality: Modality, count: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Store.sample`. It is drawn once for as long as the number of items stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from diptych.errors import ArgumentError
 from diptych.index.filters.filters import Filters
 from diptych.index.filters.row_filter import passing_ids
-from diptych.index.stores.milvus.expressions import expression_of
+from diptych.index.stores.milvus.expressions import Expression, expression_of
 from diptych.index.stores.milvus.schema import FILTERED_FIELDS, filtered_row
 from diptych.media.items import Modality
 from diptych.vectors.float16 import exact_inner_products
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 _FEW = 1000  # rows whose vectors are fetched and compared here, sooner than searched for
 _MORE = 4  # times as many candidates, or as wide a search, where too few were found
 _TRIES = 3
-_MOST_EF = 32_768  # that a server takes
+MOST_EF = 32_768  # that a server takes
 _LISTS = (10, 100)  # lengths of lists that searches are tuned for
 _UNTUNED = (2048, 2048)  # how widely a graph is searched for these before its recall is measured
-FILTERED_SHARE = 0.1  # of the rows pass the filter that filtered searches are tuned with
+FILTERED_SHARE = 0.1  # of the rows pass the filter that Milvus Lite's filtered searches are tuned with
+SERVER_SHARE = 0.5  # the same of a server's, which finds by parts what lets fewer pass
+# Servers compare all rows that pass, and visit no graph, where at most 7 % do (knowhere: kHnswSearchKnnBFThreshold)
+_PART = 0.05
 _MANY = 16_384  # rows that are fetched for several queries at once
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -59,7 +62,7 @@ class MilvusSelection:
         """As `Selection.search_many`."""
         checked = [self._checked(query, k) for query in queries]
         k = min(k, len(self))
-        if not k or self._is_small or self._allowed is not None or k * len(checked) > _MANY:
+        if not k or self._is_small or self._allowed is not None or k * len(checked) * self._parts > _MANY:
             return [self.search(query, max(k, 1)) for query in checked]
         found = self._nearest(np.stack(checked), k, self._ef(k))
         return [
@@ -146,15 +149,33 @@ class MilvusSelection:
         ef = short + share * (long - short)
         ef *= max(1.0, k / _LISTS[1])
         if self._filters:
-            wide = self._settings.get("filtered", {}).get(self._modality, 0) * ef / short
-            rows = FILTERED_SHARE * self._collection.count(self._modality)
-            ef = max(ef, wide * rows / max(1, self._possible) if self._collection.connection.is_lite else wide)
+            wide = self._filtered_width * ef / short
+            share = self._possible / max(1, self._collection.count(self._modality))
+            ef = max(ef, wide * FILTERED_SHARE / share if self._collection.connection.is_lite and share else wide)
         return max(k, math.ceil(ef))
+
+    @property
+    def _filtered_width(self) -> float:
+        """How widely a graph is searched for the shorter list where there is a filter; 0 if that is not known."""
+        return self._settings.get("filtered", {}).get(self._modality, 0)
+
+    @cached_property
+    def _parts(self) -> int:
+        """The number of searches into which one is divided. A graph is left early where most of its rows do not pass,
+        and no width that a server takes makes up for that; of parts small enough a server compares all rows."""
+        if not self._filters or self._collection.connection.is_lite or self._settings.get("index") != "HNSW":
+            return 1
+        share = self._possible / max(1, self._collection.count(self._modality))
+        return 1 if share >= SERVER_SHARE and self._filtered_width else max(1, math.ceil(share / _PART))
 
     def _nearest(self, queries: np.ndarray, k: int, ef: int | None) -> list[Found]:
         is_lite = self._collection.connection.is_lite
-        params: Mapping[str, Any] = {} if ef is None else {"ef": ef if is_lite else max(k, min(ef, _MOST_EF))}
-        return self._collection.nearest(queries, k, self._modality, self._expression, params=params)
+        params: Mapping[str, Any] = {} if ef is None else {"ef": ef if is_lite else max(k, min(ef, MOST_EF))}
+        parts = [
+            self._collection.nearest(queries, k, self._modality, self._expression & part, params=params)
+            for part in _divided(self._parts)
+        ]
+        return [_joined(found) for found in zip(*parts, strict=True)]
 
     # --- all of them
 
@@ -184,6 +205,19 @@ class MilvusSelection:
     def _arrays(self, rows: list[dict[str, Any]]) -> Found:
         ids = np.fromiter((row["id"] for row in rows), np.int64, len(rows))
         return ids, self._collection.form.incoming([row["vector"] for row in rows])
+
+
+def _divided(parts: int) -> Iterator[Expression]:
+    """Conditions on the hash of the id, each of which lets as many rows pass; together all."""
+    edges = [round(part * 2**64 / parts) - 2**63 for part in range(parts)]
+    for low, high in zip(edges, [*edges[1:], None], strict=True):
+        least = Expression("drawn >= {part_from}", {"part_from": low}) if low > edges[0] else Expression()
+        yield least & (Expression() if high is None else Expression("drawn < {part_to}", {"part_to": high}))
+
+
+def _joined(found: Sequence[Found]) -> Found:
+    ids, vectors = zip(*found, strict=True)
+    return np.concatenate(ids), np.concatenate(vectors)
 
 
 def ranked(query: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int) -> Found:

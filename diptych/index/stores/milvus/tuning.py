@@ -12,7 +12,7 @@ import numpy as np
 from diptych.index.catalog.schema import MODALITIES
 from diptych.index.stores.milvus.collection import EVERYTHING, Collection
 from diptych.index.stores.milvus.expressions import Expression
-from diptych.index.stores.milvus.search import FILTERED_SHARE, ranked
+from diptych.index.stores.milvus.search import FILTERED_SHARE, MOST_EF, SERVER_SHARE, ranked
 from diptych.index.stores.store import Progress
 from diptych.media.items import Modality
 from diptych.vectors.tuning import EXACT_UP_TO, LONG_LIST, RECALL_AT, TARGET_RECALL, synthetic_queries
@@ -28,19 +28,25 @@ _QUERIES, _SAMPLE = 64, 4096  # of each kind of query; rows that synthetic ones 
 _AT_ONCE = 32  # queries
 _TIMED = 7
 _STEPS = 2 + 2 * len(GRAPHS)
+TUNED_GROWTH = 2  # times as many rows, or as few: tune again
 _WORTH = 0.8  # the share of the exact search's time that a graph may take to be worth its memory
 _STEP_LIMIT_S = 24 * 3600.0  # for building an index: a server goes on anyway
 
 
 def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact_up_to: int = EXACT_UP_TO) -> None:
     """Seal and index what is stored, and note how it is searched. Up to `exact_up_to` numbers, all rows are compared;
-    beyond, also where no graph reaches the target or is faster. `progress` gets the steps that are done, and all."""
+    beyond, also where no graph reaches the target or is faster. What was chosen for
+    half to twice as many rows stays. `progress` gets the steps that are done, and all."""
     progress(0, _STEPS)
     collection.flush(timeout_s=_STEP_LIMIT_S)
     sizes = {modality: collection.count(modality) for modality in MODALITIES}
-    if collection.description().settings.get("index", "FLAT") != "FLAT":
+    known = collection.description().settings
+    if _holds(known, sizes, exact_up_to):
+        progress(_STEPS, _STEPS)
+        return
+    if known.get("index", "FLAT") != "FLAT":
         collection.index("FLAT", {}, timeout_s=_STEP_LIMIT_S)
-    settings: dict[str, Any] = {"index": "FLAT", "rows": sizes}
+    settings: dict[str, Any] = {"index": "FLAT", "rows": sizes, "exact_up_to": exact_up_to}
     if max(sizes.values()) * collection.form.dim > exact_up_to:
         progress(1, _STEPS)
         trials = [_Trial(collection, modality, sample) for modality in MODALITIES if sizes[modality] > LONG_LIST]
@@ -50,9 +56,11 @@ def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact
             collection.set_settings({"index": "HNSW", "params": params})  # searched widely if this ends before its end
             collection.index("HNSW", params, timeout_s=_STEP_LIMIT_S)
             progress(2 * step + 1, _STEPS)
-            if (measured := [trial.width() for trial in trials]) and all(measured):
-                settings |= _settings(params, trials, measured)
-                settings["filtered"] = {trial.modality: trial.filtered_width() for trial in trials}
+            measured = [trial.width() for trial in trials]
+            if (found := [one for one in measured if one]) and len(found) == len(trials):
+                settings |= _settings(params, trials, found)
+                pairs = zip(trials, found, strict=True)
+                settings["filtered"] = {trial.modality: trial.filtered_width(widths) for trial, (widths, _) in pairs}
                 break
         if settings["index"] == "FLAT" or sum(one.graph_s for one in trials) > _WORTH * sum(
             one.exact_s for one in trials
@@ -61,6 +69,18 @@ def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact
             settings["index"] = "FLAT"
     collection.set_settings(settings)
     progress(_STEPS, _STEPS)
+
+
+def _holds(known: Mapping[str, Any], sizes: Mapping[Modality, int], exact_up_to: int) -> bool:
+    """Whether these settings were measured for about as many rows."""
+    rows = known.get("rows")
+    if not isinstance(rows, dict) or known.get("exact_up_to") != exact_up_to:
+        return False
+    before = {modality: rows[modality] if isinstance(rows.get(modality), int) else 0 for modality in MODALITIES}
+    return all(
+        sizes[modality] <= TUNED_GROWTH * before[modality] and before[modality] <= TUNED_GROWTH * sizes[modality]
+        for modality in MODALITIES
+    )
 
 
 def _settings(params: Mapping[str, Any], trials: list[_Trial], measured: list[Any]) -> dict[str, Any]:
@@ -87,9 +107,10 @@ class _Trial:
         queries = np.concatenate(kinds)
         self.queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
         self.truth = self._lists(LONG_LIST, None)
-        bound = round(FILTERED_SHARE * 2**64) - 2**63
+        self.most_ef = 1 << 62 if collection.connection.is_lite else MOST_EF
+        bound = round((FILTERED_SHARE if collection.connection.is_lite else SERVER_SHARE) * 2**64) - 2**63
         self.some = Expression("drawn < {drawn}", {"drawn": bound})
-        self.filtered_truth = self._lists(RECALL_AT, None, self.some)
+        self.filtered_truth = self._lists(LONG_LIST, None, self.some)
         self.exact_s = self._seconds(RECALL_AT, None)
         self.graph_s = 0.0
 
@@ -104,10 +125,18 @@ class _Trial:
         long = next((ef for ef in wide if self._recall(LONG_LIST, ef) >= TARGET_RECALL), WIDTHS[-1])
         return (short[0], long), short[1]
 
-    def filtered_width(self) -> int:
-        """The least width at which a list of RECALL_AT reaches the target if FILTERED_SHARE of the rows pass."""
-        widths = (ef for ef in FILTERED_WIDTHS if self._recall(RECALL_AT, ef, self.some) >= TARGET_RECALL)
-        return next(widths, FILTERED_WIDTHS[-1])
+    def filtered_width(self, widths: tuple[int, int]) -> int:
+        """The least width at which a list of RECALL_AT reaches the target where a filter lets a share of the rows pass,
+        and one of LONG_LIST at a width in the same proportion as without a filter. If none does, the greatest for
+        Milvus Lite, and 0 for a server."""
+        short, long = widths
+        for ef in FILTERED_WIDTHS:
+            if ef >= short and all(
+                self._recall(k, min(ef * width // short, self.most_ef), self.some) >= TARGET_RECALL
+                for k, width in ((RECALL_AT, short), (LONG_LIST, long))
+            ):
+                return ef
+        return FILTERED_WIDTHS[-1] if self.collection.connection.is_lite else 0
 
     def _recall(self, k: int, ef: int, expression: Expression = EVERYTHING) -> float:
         """Of the kind of query that finds least."""

@@ -188,3 +188,19 @@ def test_a_graph_is_as_wide_as_its_measured_recall_wants(file: Path, monkeypatch
         assert len(store.select("picture", Filters(min_width=100)).search(query, 900)[0]) == 900
     assert found / wanted >= 0.98
     store.close()
+
+
+def test_a_file_that_has_grown_is_measured_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next copy that ends; one that hardly grew is not."""
+    for name, value in {"_QUERIES": 8, "WIDTHS": (512,), "_TIMED": 1, "FILTERED_WIDTHS": (2048,)}.items():
+        monkeypatch.setattr(tuning, name, value)
+    monkeypatch.setattr(tuning, "_WORTH", 1e9)
+    store = filled(file, 200)
+    measured = []
+    for start, end in ((0, 200), (200, 300), (300, 700)):
+        store.put(Block(BLOCK.items[start:end], BLOCK.vectors[start:end]))
+        store.prepare(exact_up_to=0)
+        assert store.settings["index"] == "HNSW"
+        measured.append(sum(store.settings["rows"].values()))
+    assert measured == [200, 200, 700]
+    store.close()

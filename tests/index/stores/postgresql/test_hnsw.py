@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -10,6 +11,9 @@ import pytest
 from diptych.index.catalog.stored_items import Block, StoredItem
 from diptych.index.catalog.validation import Item
 from diptych.index.filters.filters import Filters
+from diptych.index.folder import IndexFolder
+from diptych.index.stores.copying import copy_store
+from diptych.index.stores.local import LocalStore
 from diptych.index.stores.postgresql import hnsw, selection
 from diptych.index.stores.postgresql.hnsw import Effort
 from diptych.index.stores.postgresql.selection import PostgreSQLSelection
@@ -199,6 +203,26 @@ def test_an_index_that_was_left_unfinished_is_built_again(monkeypatch: pytest.Mo
         store.prepare()
         assert connection.execute(f"SELECT indisvalid FROM pg_index WHERE indexrelid = {name}").fetchone() == (True,)
     store.close()
+
+
+def test_what_has_grown_is_measured_again_by_the_next_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And one that hardly grew is not."""
+    monkeypatch.setattr(hnsw, "MIN_ROWS", 20)
+    monkeypatch.setattr(hnsw, "QUERIES", 4)
+    (tmp_path / "pictures").mkdir()
+    source = LocalStore(IndexFolder(tmp_path / "pictures"))
+    source.set_facts(FACTS | {"dim": DIM})
+    store = PostgreSQLStore(StoreURI.parse(server().uri()))
+    measured, first = [], 0
+    for last in (30, 40, 300):
+        source.put(block_of("picture", 1 + first, VECTORS["picture"][first:last]))
+        first = last
+        copy_store(source, store)
+        effort = Effort.of(store.facts(), "picture")
+        measured.append(effort and effort.rows)
+    assert measured == [30, 30, 300]
+    store.close()
+    source.close()
 
 
 def test_a_build_that_is_interrupted_ends_and_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:

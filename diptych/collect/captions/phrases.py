@@ -1,0 +1,80 @@
+"""Phrases that say nothing of a picture (boilerplate.toml), found by comparing words."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from diptych.collect.captions.letters import joined, tokens_of
+
+_FILE = Path(__file__).with_name("boilerplate.toml")
+Reach = Literal["words", "sentence", "text", "weak"]  # what a phrase takes
+
+
+class Phrase(NamedTuple):
+    """The rule that a phrase belongs to, and what it takes: its words, with the rest of its sentence,
+    or all. A weak word takes itself where it has company."""
+
+    rule: str
+    reach: Reach
+
+
+class PhraseMatch(NamedTuple):
+    """A phrase at the words `start` to `stop` (exclusive)."""
+
+    start: int
+    stop: int
+    phrase: Phrase
+
+
+class Phrases:
+    """Phrases by their words. `find` takes the longest phrase at each word and goes on after it."""
+
+    def __init__(self, phrases: Mapping[str, Phrase]):
+        """`phrases` by their text; 0 stands for any number."""
+        self._phrases: dict[str, Phrase] = {}
+        self._lengths: dict[str, tuple[int, ...]] = {}
+        for text, phrase in phrases.items():
+            tokens = ["0" if token.isdigit() else token for token in tokens_of(text)]
+            self._phrases[joined(tokens)] = phrase
+            lengths = {*self._lengths.get(tokens[0], ()), len(tokens)}
+            self._lengths[tokens[0]] = tuple(sorted(lengths, reverse=True))
+
+    def find(self, tokens: Sequence[str]) -> Iterator[PhraseMatch]:
+        """The phrases in a caption's words (numbers written as 0), from left to right, without overlap."""
+        at, count = 0, len(tokens)
+        lengths, phrases = self._lengths.get, self._phrases.get
+        while at < count:
+            for length in lengths(tokens[at], ()):
+                phrase = phrases(joined(tokens[at : at + length])) if at + length <= count else None
+                if phrase:
+                    yield PhraseMatch(at, at + length, phrase)
+                    at += length
+                    break
+            else:
+                at += 1
+
+    def __len__(self) -> int:
+        return len(self._phrases)
+
+
+@cache
+def boilerplate() -> Mapping[str, Phrase]:
+    """The phrases of boilerplate.toml by their text."""
+    reaches: dict[int, Reach] = {0: "words", 1: "sentence", 2: "text"}
+    phrases: dict[str, Phrase] = {}
+    table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    for rule, languages in sorted(table.items(), key=lambda item: item[0] == "weak"):  # last: what is strong stays so
+        for lines in languages.values():
+            for line in filter(None, map(str.strip, lines.splitlines())):
+                phrase = Phrase("interface", "weak") if rule == "weak" else Phrase(rule, reaches[line.count("…")])
+                phrases.setdefault(line.rstrip("… "), phrase)
+    return phrases
+
+
+def boilerplate_of(rules: Collection[str]) -> Phrases:
+    """The phrases of these rules."""
+    return Phrases({text: phrase for text, phrase in boilerplate().items() if phrase.rule in rules})
