@@ -9,6 +9,7 @@ import click
 # Subcommand -> description. The module diptych.cli.collect_NAME has a click command `command`.
 SUBCOMMANDS: dict[str, str] = {
     "list": "download the pictures of a table of addresses and captions",
+    "filter": "keep the pairs of shards that are worth training on",
     "datasheet": "write what a collection contains, and how it came about",
     "forget": "remove from a collection what someone asks to have removed",
 }
