@@ -3,7 +3,7 @@ that a CLIP model compares with a picture.
 
 Each classifier is given upright pictures of 8 bits with their colours in the order in which its network sees them
 rightly: red, green, blue. The network of nudenet 3.4 sees what `detect` gets, and that is blue, green, red if it reads
-a file itself: of 250 photographs it then finds 143 things instead of 174, and two exposed parts of bodies that are none.
+a file itself: of 250 photographs it then finds 143 things instead of 174, and two bare parts of bodies that are none.
 """
 
 from __future__ import annotations
