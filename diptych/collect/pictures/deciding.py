@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.collect.pictures.duplicates.near_duplicates import Copies, vector_index
 from diptych.collect.pictures.looking import AGREEMENT
 from diptych.collect.pictures.looks import Looks
-from diptych.collect.pictures.near_duplicates import Copies, vector_index
 from diptych.collect.pictures.safety import unsafe
 
 if TYPE_CHECKING:

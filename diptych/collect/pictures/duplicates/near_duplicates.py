@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych.collect.pictures.duplicates.near_hashes import HashIndex
 from diptych.collect.pictures.looks import Looks
-from diptych.collect.pictures.near_hashes import HashIndex
 from diptych.scoring.same_picture import SAME, Shape, agreement
 
 if TYPE_CHECKING:

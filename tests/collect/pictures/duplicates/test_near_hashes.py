@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from diptych.collect.pictures import near_hashes
+from diptych.collect.pictures.duplicates import near_hashes
+from diptych.collect.pictures.duplicates.near_hashes import HashIndex
 from diptych.collect.pictures.hashing import distance
-from diptych.collect.pictures.near_hashes import HashIndex
 from diptych.errors import ArgumentError
 
 
