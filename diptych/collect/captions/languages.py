@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _FILE = Path(__file__).with_name("function_words.toml")
 SHORT = 5  # words; fewer are kept unless their letters or their page say otherwise
+_LONG = 8  # words that lingua is asked of; it misjudges fewer too often
 _FOREIGN_SHARE = 0.5  # of letters in scripts that no accepted language has
-_SURE = 0.75  # lingua's confidence in another language
+_SURE = 0.9  # lingua's confidence in another language
 _PAGE_SAYS = 0.97  # the same, against the page's own word
 _SCRIPT_OF = {
     "Cyrillic": "ru uk be bg sr mk kk ky mn tg tt", "Greek": "el", "Arabic": "ar fa ur ps ckb ug sd", "Hebrew": "he yi",
@@ -81,7 +82,7 @@ class Languages:
         told = self._by_function_words(tokens)
         if told is not None:
             return told
-        return self._by_lingua(text, main, page)
+        return len(tokens) >= _LONG and self._by_lingua(text, page)
 
     def _by_function_words(self, tokens: Sequence[str]) -> bool | None:
         """Whether the caption's function words are those of another language, or None if they do not tell."""
@@ -89,7 +90,7 @@ class Languages:
         counts = {code: len(words & known) for code, known in function_words().items()}
         ours = max((count for code, count in counts.items() if code in self.accepted), default=0)
         others = max((count for code, count in counts.items() if code not in self.accepted), default=0)
-        if ours > others or ours == others > 1:
+        if ours >= max(others, 1):
             return False
         return True if others >= 2 and others > ours + 1 and not self._lacks_words() else None
 
@@ -97,7 +98,7 @@ class Languages:
         """Whether an accepted language has no list of function words, so that nothing speaks for it."""
         return not self.accepted <= function_words().keys()
 
-    def _by_lingua(self, text: str, script: str, page: str) -> bool:
+    def _by_lingua(self, text: str, page: str) -> bool:
         if self._detector is None:
             self._detector = _detector(tuple(sorted(self.accepted)))
         confidences = self._detector.compute_language_confidence_values(text)

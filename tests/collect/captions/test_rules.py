@@ -122,8 +122,11 @@ def test_languages(text: str, page: str, accepted: list[str], refused: bool) -> 
 def test_where_function_words_do_not_tell_lingua_does() -> None:
     pytest.importorskip("lingua")
     rules = CaptionRules(languages=["en"])
-    assert judged("Kleine braune Katze schläft friedlich drinnen", rules) == "language"
-    assert judged("Three small brown cats sleeping peacefully together", rules) is None
+    assert (
+        judged("Kleine braune Katzen schlafen friedlich nebeneinander, draußen stürmt gewaltiger Herbstwind", rules)
+        == "language"
+    )
+    assert judged("Three small brown cats sleeping peacefully together, outside storms gather", rules) is None
 
 
 def test_a_language_that_is_none_is_named() -> None:

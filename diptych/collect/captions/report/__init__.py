@@ -1,0 +1,1 @@
+"""What rules removed: counts and examples, and the page that shows them."""
