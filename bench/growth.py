@@ -116,6 +116,10 @@ class Shards:
 
         return add
 
+    def settle(self) -> None:
+        """Store what is held."""
+        self._target._put_held()
+
 
 class Files:
     """Files of a folder, in the order of their paths."""
@@ -149,6 +153,9 @@ class Files:
                 self._writer.put(each, vector)
 
         return add
+
+    def settle(self) -> None:
+        """Nothing is held that a piece does not fill."""
 
 
 def contents(numbers: range, root: str) -> list[FileContents]:
@@ -235,7 +242,7 @@ def added_in_turns(copies: dict[str, dict[int, Shards | Files]], cones: Cones, r
                 some = list(pieces(cones, start, start + TURN))
                 for count, way in by_count.items():
                     meter, works = Meter(), [way.work(*piece) for piece in some]
-                    meter.run(lambda: [work() for work in works])  # noqa: B023
+                    meter.run(lambda: ([work() for work in works], way.settle()))  # noqa: B023
                     clock_s[count].append(meter.clock_s)
                     processor_s[count].append(meter.processor_s)
         for unit, seconds in (("us a vector, clock", clock_s), ("us a vector", processor_s)):
