@@ -58,6 +58,8 @@ _CREDIT = _any(
     # "Foto: Hans Müller", "Crédit photo : Jean Dupont"
     rf"\(?\b{_CREDITED}(?i:\s(?:credits?|by|courtesy(?: of)?))?\s?[:：]\s?@?{_NAME}{{1,2}}"
     rf"(?:/\s?{_NAME}{{1,3}})?(?=[.,;|)\]\s]*$|[|)\]])\)?",
+    # "Photo/John Doe"
+    rf"^{_CREDITED}\s?/\s?{_NAME}{{2,3}}$",
     # "By John Smith", "撮影：山田太郎", "사진=연합뉴스"
     rf"^(?:By|Von|Par|Por) {_NAME}{{2,3}}$",
     r"\b(?:撮影|写真|提供|图片|图源|摄影|摄|攝影|사진|फोटो|फ़ोटो|تصوير|צילום)\s?[:：=/]\s?[^\s,、。]{1,8}$",
@@ -87,7 +89,7 @@ PATTERNS = (
         r"(?<!\w)[fƒ]\s?/?\s?\d{1,2}(?:[.,]\d)?(?:-\d+(?:\.\d)?)?[A-Z]?\b(?=[\s,;|)]|$)",
         r"\b1/\d{1,5}\s?(?:s|sec|seconds?)?\b(?=[\s,;|)]|$)", r"\bISO[\s:-]?\d{2,6}\b",
         r"\b\d+(?:\.\d+)?[″\"]?\s?sec\b",
-        r"\b\d{1,4}(?:-\d{1,4})?\s?mm(?:\s?f/\S+)?\b(?=.*(?:\bf/|ƒ|\bISO|1/\d))",
+        r"\b(?:[A-Z]{1,3}\s?)?\d{1,4}(?:-\d{1,4})?\s?mm(?:\s?f/\S+)?\b(?=.*(?:\bf/|ƒ|\bISO|1/\d))",
         r"(?<=[\d/.]\s)\d{1,4}\s?mm\b(?=.*ISO|$)",
     )),
     Pattern("identifier", ("0",), _any(

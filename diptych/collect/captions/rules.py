@@ -151,7 +151,7 @@ class CaptionRules:
         if not matches and not any(token in _MARKS for token in tokens):
             return by_rule, [token for token in tokens if token not in functions and is_word(token)]
         owner: list[str] = [_MARKS.get(token, "") for token in tokens]
-        lone = sum(not token.isdigit() for token in tokens) < 2
+        lone = len(tokens) < 2  # "Step 3" and "Watch live" have company
         for match in matches:
             if lone and match.phrase.reach == "weak":
                 continue

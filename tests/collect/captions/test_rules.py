@@ -80,6 +80,18 @@ def test_boilerplate_beside_a_description_costs_nothing() -> None:
         assert judged(text) is None, text
 
 
+def test_words_of_pages_refuse_in_company_alone() -> None:
+    assert judged("Watch live") == judged("Step 3") == judged("Older posts") == "interface"
+    assert judged("Watch") is None  # one may be seen
+    assert judged("Watch with a leather strap") is None
+
+
+def test_a_phrase_may_take_its_sentence_or_the_caption() -> None:
+    assert judged("Read more about our services and prices. ") == "interface"
+    assert judged("Read more about our services. Heron on a lake") is None
+    assert judged("Heron on a lake. We use cookies to improve your experience") == "consent"
+
+
 def test_a_rule_that_does_not_exist_is_named() -> None:
     with pytest.raises(ArgumentError, match=r"no caption rule 'boilerplat'.*interface"):
         CaptionRules(disabled=["boilerplat"])
