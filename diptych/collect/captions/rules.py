@@ -115,7 +115,8 @@ class CaptionRules:
                 return rule
             if "markup" in active and has_markup(text):
                 return "markup"
-        if "keywords" in active and is_keyword_list(text, all_function_words()):
+        may_list = not is_plain or text.count(",") + text.count(";") > 2
+        if may_list and "keywords" in active and is_keyword_list(text, all_function_words()):
             return "keywords"
         return self._by_words(text, language, is_plain=is_plain)
 
@@ -149,7 +150,11 @@ class CaptionRules:
         by_rule: Counter[str] = Counter()
         functions = all_function_words()
         if not matches and not any(token in _MARKS for token in tokens):
-            return by_rule, [token for token in tokens if token not in functions and is_word(token)]
+            return by_rule, [
+                token
+                for token in tokens
+                if token not in functions and ((token.isalpha() and len(token) > 1) or is_word(token))
+            ]
         owner: list[str] = [_MARKS.get(token, "") for token in tokens]
         lone = len(tokens) < 2  # "Step 3" and "Watch live" have company
         for match in matches:
