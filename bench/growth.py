@@ -58,7 +58,8 @@ def main() -> None:
     dim = options.dim or diptych.load().dim
     counts = sorted(options.counts or ((1_000, 2_000) if options.quick else COUNTS))
     with tempfile.TemporaryDirectory(prefix="growth-", dir=options.folder) as name:
-        measures = measured(counts, Cones(max(counts), dim=dim), dim, Path(name), 1 if options.quick else ROUNDS)
+        rounds, turn = (1, PIECE) if options.quick else (ROUNDS, TURN)
+        measures = measured(counts, Cones(max(counts), dim=dim), dim, Path(name), rounds, turn)
     rows = [
         Row(f"{what}, {count:,}", value, unit, value / by[counts[0]] if by.get(counts[0]) else None)
         for (what, unit), by in measures.items()
@@ -67,12 +68,12 @@ def main() -> None:
     report(f"{QUESTION} of {dim} numbers", rows, as_json=options.as_json, inputs={"dim": dim, "counts": counts})
 
 
-def measured(counts: list[int], cones: Cones, dim: int, folder: Path, rounds: int) -> Measures:
+def measured(counts: list[int], cones: Cones, dim: int, folder: Path, rounds: int, turn: int) -> Measures:
     """By measure and number of vectors."""
     ways = {"shards": Shards, "files": Files}
     measures = filled(counts, cones, Shards(folder / "shards", dim), Files(folder / "files", dim), folder)
     copies = {name: {n: way(folder / f"{name} {n}", dim) for n in counts} for name, way in ways.items()}
-    measures |= added_in_turns(copies, cones, rounds)
+    measures |= added_in_turns(copies, cones, rounds, turn)
     stores = {count: copy.store for count, copy in copies["shards"].items()}
     return measures | searched_in_turns(stores, cones, dim, folder)
 
@@ -227,7 +228,7 @@ def filled(counts: list[int], cones: Cones, shards: Shards, files: Files, folder
 # --- adding
 
 
-def added_in_turns(copies: dict[str, dict[int, Shards | Files]], cones: Cones, rounds: int) -> Measures:
+def added_in_turns(copies: dict[str, dict[int, Shards | Files]], cones: Cones, rounds: int, turn: int) -> Measures:
     """The same further pieces into every copy."""
     measures = Measures()
     for name, by_count in copies.items():
@@ -237,16 +238,15 @@ def added_in_turns(copies: dict[str, dict[int, Shards | Files]], cones: Cones, r
         with ExitStack() as stack:
             for way in by_count.values():
                 stack.enter_context(way)
-            for turn in range(rounds):
-                start = first + turn * TURN
-                some = list(pieces(cones, start, start + TURN))
+            for start in range(first, first + rounds * turn, turn):
+                some = list(pieces(cones, start, start + turn))
                 for count, way in by_count.items():
                     meter, works = Meter(), [way.work(*piece) for piece in some]
                     meter.run(lambda: ([work() for work in works], way.settle()))  # noqa: B023
                     clock_s[count].append(meter.clock_s)
                     processor_s[count].append(meter.processor_s)
         for unit, seconds in (("us a vector, clock", clock_s), ("us a vector", processor_s)):
-            of = {count: 1e6 * float(np.median(each)) / TURN for count, each in seconds.items()}
+            of = {count: 1e6 * float(np.median(each)) / turn for count, each in seconds.items()}
             measures[f"adding, {name}", unit] = of
             say(f"adding, {name}, {unit}: {of}")
     return measures
