@@ -4,7 +4,7 @@ whole host."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from resiliparse.parse.html import HTMLTree
 
@@ -40,7 +40,11 @@ def nofollow_in_headers(headers: Headers) -> bool:
 
 def refusal_in_page(page: HTMLTree) -> str | None:
     """The reservation in the meta elements of a page, or None."""
-    metas = list(_metas(page))
+    return refusal_in_metas(list(_metas(page)))
+
+
+def refusal_in_metas(metas: Sequence[tuple[str, str]]) -> str | None:
+    """The reservation in the names (in lower case) and contents of a page's meta elements, or None."""
     if any(name == TDM and _is_reserved(content) for name, content in metas):
         return TDM
     return _refusal(_page_tags(metas))
