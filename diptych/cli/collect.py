@@ -10,6 +10,7 @@ import click
 SUBCOMMANDS: dict[str, str] = {
     "list": "download the pictures of a table of addresses and captions",
     "filter": "keep the pairs of shards that are worth training on",
+    "common-crawl": "find pictures with captions in archives of the web",
     "datasheet": "write what a collection contains, and how it came about",
     "forget": "remove from a collection what someone asks to have removed",
 }

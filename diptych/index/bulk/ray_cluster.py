@@ -64,7 +64,7 @@ def embed_on_ray(model: WorkerModel, *, cluster: str = LOCAL, workers: Workers =
     require("a cluster", "ray")
 
     def embed(tasks: Sequence[ShardTask]) -> Iterator[Piece]:
-        with _connected(cluster) as ray:
+        with connected(cluster) as ray:
             sized = planned(ray.nodes(), workers)
             for start in range(0, len(tasks), _WAVE):
                 yield from _wave(ray, tasks[start : start + _WAVE], model, sized)
@@ -73,7 +73,7 @@ def embed_on_ray(model: WorkerModel, *, cluster: str = LOCAL, workers: Workers =
 
 
 @contextmanager
-def _connected(cluster: str) -> Iterator[Any]:
+def connected(cluster: str) -> Iterator[Any]:
     """Ray, connected to a cluster, which is left again unless this process had been connected before."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warns of restarts that are wanted
