@@ -8,6 +8,7 @@ import click
 
 # Subcommand -> description. The module diptych.cli.collect_NAME has a click command `command`.
 SUBCOMMANDS: dict[str, str] = {
+    "crawl": "collect pictures with the words near them from web pages",
     "list": "download the pictures of a table of addresses and captions",
     "filter": "keep the pairs of shards that are worth training on",
     "common-crawl": "find pictures with captions in archives of the web",

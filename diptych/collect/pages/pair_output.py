@@ -1,0 +1,70 @@
+"""Where a crawl's pairs go, and the rules that decide about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from diptych.collect.captions.rules import RULES as CAPTION_RULES
+from diptych.collect.captions.rules import CaptionRules
+from diptych.collect.output.forgotten import Forgotten
+from diptych.collect.output.open_shard import stored_pairs
+from diptych.collect.output.shard_writer import ShardWriter, open_path, open_shards, shard_files
+from diptych.collect.pairs import Found, Pair, Picture, Words
+from diptych.collect.pictures.preparing import prepare
+from diptych.collect.pictures.rules import PICTURE_RULES, PictureRules
+from diptych.errors import ArgumentError
+
+_SYNC_EVERY = 50  # pairs
+
+
+class PairOutput:
+    """Writes pairs into a folder's shards by a `writer`, as the rules and what is to be forgotten allow."""
+
+    def __init__(
+        self, out: Path, writer: ShardWriter, *, size: int | None, rules: PictureRules, captions: CaptionRules
+    ):
+        self._writer, self._size, self._rules, self._captions = writer, size, rules, captions
+        self._forgotten = Forgotten(out)
+
+    def words(self, found: Found) -> tuple[tuple[Words, ...], tuple[str, ...]]:
+        """The usable words of a picture, and the rules that left others out."""
+        verdicts = self._captions.verdicts(found)
+        usable = tuple(words for words, rule in verdicts if rule is None)
+        return usable, tuple(rule for _, rule in verdicts if rule is not None)
+
+    def prepare(self, content: bytes) -> Picture:
+        """A picture as it is written. Raises PictureRefused."""
+        return prepare(content, size=self._size, rules=self._rules)
+
+    def is_forgotten(self, url: str, sha256: str = "") -> bool:
+        """Whether someone asked to have it removed."""
+        return self._forgotten.covers(url=url, sha256=sha256)
+
+    def add(self, pair: Pair) -> None:
+        """Write a pair; the file has it when this returns, and the disk after some more of them."""
+        self._writer.add(pair)
+        if self._writer.pairs % _SYNC_EVERY == 0:
+            self._writer.sync()
+
+
+def note_written(out: Path, note: Callable[[str, str], object]) -> None:
+    """Call `note` with the address and SHA-256 of each pair that the latest process may have written without noting it:
+    those of the open shards and of the last whole one."""
+    whole = [path for _, path in shard_files(out) if path.suffix == ".tar"]
+    for path in [*whole[-1:], *(open_path(out, number) for number in open_shards(out))]:
+        for stored in stored_pairs(path):
+            note(str(stored.facts["url"]), str(stored.facts["sha256"]))
+
+
+def rules_of(disabled: Collection[str], min_side_px: int | None = None) -> tuple[PictureRules, CaptionRules]:
+    """The rules on pictures and on captions without those that are disabled. Raises ArgumentError for a name that no
+    rule has."""
+    if unknown := sorted({*disabled} - {*PICTURE_RULES} - {*CAPTION_RULES}):
+        names = ", ".join((*PICTURE_RULES, *CAPTION_RULES))
+        raise ArgumentError(f"no rule is called {unknown[0]!r:.60}; there are {names}.", argument="disabled")
+    of_pictures = [name for name in disabled if name in PICTURE_RULES]
+    pictures = (
+        PictureRules(disabled=of_pictures) if min_side_px is None else PictureRules(min_side_px, disabled=of_pictures)
+    )
+    return pictures, CaptionRules([name for name in disabled if name in CAPTION_RULES])
