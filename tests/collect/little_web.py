@@ -182,7 +182,9 @@ def gallery(web: Web, asked: Handler, path: str, query: str) -> Reply | None:
         return Reply(
             page(link("/p/0"), link("/private/a"), link("/./x/../private/b"), link("/%70rivate/c"), link("/r/private"),
                  link("/loop/a"), link("/r/endless/0"), link("/r/p"), image("/private/x.jpg", "A forbidden dog"),
-                 image("/r/picture", "A dog behind a redirect"), *(link(web.url(site)) for site in web.hosts))
+                 image("/r/picture", "A dog behind a redirect"),
+                 image("http://169.254.169.254/a.jpg", "A dog in this network"), link("http://10.9.8.7/"),
+                 *(link(web.url(site)) for site in web.hosts))
         )  # fmt: skip
     if path.startswith("/p/"):
         number = int(path[3:])
@@ -217,7 +219,7 @@ def calendar(web: Web, asked: Handler, path: str, query: str) -> Reply | None:
     """Months without end, and a folder that contains itself."""
     if path == "/robots.txt":
         return NOT_FOUND
-    month = int(path[7:]) if path.startswith("/month/") else 0
+    month = int(path.split("/")[2]) if path.startswith("/month/") else 0
     return Reply(page(f"<p>Month {month}</p>", link(f"/month/{month + 1}"), link(f"{path.rstrip('/')}/deeper/")))
 
 

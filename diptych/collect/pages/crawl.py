@@ -94,7 +94,7 @@ def _note_run(order: Mapping[str, Any], result: CrawlResult, started_s: float) -
         for state in ("refused", "failed", "duplicate"):
             left_out.update(counts.get(state, {}))
     found = sum(sum(reasons.values()) for reasons in result.pictures.values())
-    add_run(order["out"], RunRecord("crawl", flags, started_s, time.time(), found, result.pairs_now, left_out))
+    add_run(order["out"], RunRecord("crawl", flags, started_s, time.time(), found, result.pairs_now, dict(left_out)))
 
 
 def order_of(

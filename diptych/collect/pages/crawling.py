@@ -85,6 +85,7 @@ class Crawl:
         self._permissions = Permissions()
         self._paces: dict[str, HostPace] = {}
         self._silent = Counter[str]()
+        self._dead: dict[str, str] = {}  # hosts that are not there, with the reason
         self._running: dict[str, asyncio.Task[None]] = {}
         self._changed, self._is_stopping = asyncio.Event(), False
         self.set_aside: dict[str, str] = {}
@@ -139,8 +140,10 @@ class Crawl:
         elif job.kind == "page" and self._frontier.is_endless(job):
             self._frontier.leave_out(job, "refused", ENDLESS)
         elif (refusal := await self._refusal(job.url)) is not None:
-            if host_of(job.url) not in self.set_aside:
-                self._frontier.leave_out(job, "failed" if refusal == UNREACHABLE else "refused", refusal)
+            host = host_of(job.url)
+            if host not in self.set_aside:
+                state = "failed" if refusal == UNREACHABLE else "refused"
+                self._frontier.leave_out(job, state, self._dead.get(host, refusal))
         else:
             wanted, most = (
                 (PAGES, self._limits.page_bytes) if job.kind == "page" else (PICTURES, self._limits.picture_bytes)
@@ -154,6 +157,8 @@ class Crawl:
             if address.endswith("/robots.txt") and _is_later(answer):
                 self.set_aside[host_of(url)] = f"{UNREACHABLE} ({answer.reason or answer.status})"
                 return UNREACHABLE
+            if answer.status == 0:
+                self._dead[host_of(url)] = answer.reason
             self._permissions.learn(address, answer.body, answer.status)
             self._pace(url).ask_for(self._permissions.delay_s(url))
         return self._permissions.refusal(url)

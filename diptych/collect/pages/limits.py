@@ -18,7 +18,7 @@ class CrawlLimits:
     pages: int = 10_000
     pages_per_host: int = 10_000
     pictures_per_page: int = 100
-    barren: int = 50
+    barren: int = 300
     redirects: int = 5
     tries: int = 3
     hosts: int = 64  # at a time, each with one request at a time
