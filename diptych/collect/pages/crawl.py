@@ -20,7 +20,7 @@ from diptych.errors import ArgumentError, DiptychError, ReaderProcessError
 from diptych.extras import require
 from diptych.media.reading.child_process import ChildProcess
 
-_PROCESS = "diptych.collect.pages.crawl_process"
+_PROCESS = "diptych.collect.pages.child.crawl_process"
 Counts = Mapping[str, Mapping[str, int]]
 
 
@@ -106,7 +106,7 @@ def order_of(
     urls = [_start(url) for url in start_urls]
     if not urls:
         raise ArgumentError("no address to start from; wanted at least one.", argument="start_urls")
-    from diptych.collect.pages.pair_output import rules_of
+    from diptych.collect.pages.child.pair_output import rules_of
 
     rules_of(disabled, min_side_px)  # a name that no rule has is told before the work
     return {

@@ -183,7 +183,7 @@ def test_twenty_kills_repeat_no_finished_page(tmp_path: Path) -> None:
         repeated, before = list[str](), 0
         for _ in range(20):
             known = finished(tmp_path) if before else set()
-            child = ChildProcess(order, program="diptych.collect.pages.crawl_process")
+            child = ChildProcess(order, program="diptych.collect.pages.child.crawl_process")
             child.wait_until_ready()
             while len(web.log) < before + 12:
                 answer, _ = child.receive(600.0)
@@ -206,7 +206,7 @@ def test_a_crawl_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     """Whoever is killed cannot tell its child: the end of the pipe does, and what was finished is kept."""
     with little_web({"gallery": web_of.gallery}) as web:
         order = order_of([web.url("gallery")], tmp_path, contact=CONTACT, limits=CrawlLimits(delay_s=DELAY_S))
-        child = ChildProcess(order, program="diptych.collect.pages.crawl_process")
+        child = ChildProcess(order, program="diptych.collect.pages.child.crawl_process")
         child.wait_until_ready()
         while child.receive(600.0)[0].get("pages", 0) < 3:
             pass

@@ -20,11 +20,11 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 
 from diptych.collect.output.shard_writer import ShardWriter
+from diptych.collect.pages.child.pair_output import PairOutput, note_written, rules_of
 from diptych.collect.pages.crawling import Crawl
 from diptych.collect.pages.fetching import Fetcher, kinds_of, settings
 from diptych.collect.pages.frontier import Frontier
 from diptych.collect.pages.limits import CrawlLimits
-from diptych.collect.pages.pair_output import PairOutput, note_written, rules_of
 from diptych.errors import DiptychError
 from diptych.media.reading.reader_process import send_answer
 from diptych.storage.lock import locked

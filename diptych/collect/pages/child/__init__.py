@@ -1,0 +1,1 @@
+"""The process in which Scrapy runs, and where its pairs go."""
