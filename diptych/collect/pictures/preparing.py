@@ -25,6 +25,9 @@ QUALITY = 95
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # formats that may stay as they are
 _LOOK_PX = 2 * GREY_PX  # a picture that stays as it is is decoded at this size at least
 _REDUCING_GAP = 3.0  # Pillow: from 3 on, mostly indistinguishable from resampling in one step
+# As near to Lanczos as OpenCV's area averaging is (by the root of the mean square over 20 photographs, 3.1 and 3.0
+# levels), in the same time; bicubic (1.5) takes 1.6 times as long.
+_RESAMPLING = Image.Resampling.HAMMING
 _MAX_JPEG_PX = 65_500  # of libjpeg
 _EXIF_IN_PNG = (b"eXIf", b"Raw profile type exif")  # may follow the pixels
 
@@ -148,7 +151,7 @@ def _resized(image: Image.Image, original: tuple[int, int], size: int | None) ->
         return image
     short = min(original)
     target = max(1, round(original[0] * size / short)), max(1, round(original[1] * size / short))
-    return image.resize(target, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+    return image.resize(target, _RESAMPLING, reducing_gap=_REDUCING_GAP)
 
 
 def _encoded(image: Image.Image) -> tuple[bytes, str]:

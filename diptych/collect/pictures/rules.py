@@ -18,6 +18,8 @@ PICTURE_RULES = {
     "single-colour": "pictures of one colour, apart from noise",
 }
 
+_POINTS = 16
+
 
 @dataclass(frozen=True)
 class PictureRules:
@@ -55,7 +57,8 @@ class PictureRules:
 
     def refusal_by_pixels(self, image: Image.Image) -> tuple[str, str] | None:
         """The same for its pixels, upright and in RGB or grey, in any size."""
-        if self._has("single-colour") and is_blank(image):
+        points = image.resize((_POINTS, _POINTS), Image.Resampling.NEAREST)  # mostly enough to see that it is not blank
+        if self._has("single-colour") and is_blank(points) and is_blank(image):
             return "single-colour", "It has a single colour; wanted something to see."
         return None
 
