@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from diptych.collect.captions.rules import RULES as CAPTION_RULES
 from diptych.collect.captions.rules import CaptionRules
+from diptych.collect.filter_report import RULES, FilterResult, write_filter_report
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import stored_pairs
 from diptych.collect.output.shard_writer import PAIRS_PER_SHARD, ShardWriter, open_path, open_shards, shard_files
 from diptych.collect.pairs import Pair
-from diptych.collect.pictures.deciding import DECIDING_RULES, LEAK, Decisions, Limits, decide, unsafe_names
+from diptych.collect.pictures.deciding import LEAK, Decisions, Limits, decide, unsafe_names
 from diptych.collect.pictures.evaluation_sets import pictures_of
 from diptych.collect.pictures.looking import Looker
 from diptych.collect.pictures.looks import Look, Looks
@@ -35,8 +35,7 @@ from diptych.errors import ArgumentError, DataError
 from diptych.storage.atomic import atomic_write_text
 from diptych.storage.lock import locked
 
-RULES = {**CAPTION_RULES, **PICTURE_RULES, **DECIDING_RULES}
-_WORK, _EXAMPLES = ".filter", 6  # the folder of a run's own files; pairs shown of each reason
+_WORK = ".filter"  # the folder of a run's own files
 Progress = Callable[[int, int], None]
 _nothing: Progress = lambda done, total: None  # noqa: E731
 
@@ -96,18 +95,6 @@ class FilterSettings:
         """The rules on single pictures."""
         disabled = tuple(name for name in self.disabled if name in PICTURE_RULES)
         return PictureRules(self.min_side_px, self.max_aspect, disabled)
-
-
-class FilterResult(NamedTuple):
-    """The numbers of pairs that came, that were kept, that were left out by reason, and that were flagged by name;
-    the least agreement, if one was asked for. `removed` has no entry of 0."""
-
-    out: Path
-    seen: int
-    kept: int
-    removed: dict[str, int]
-    flagged: dict[str, int]
-    least_agreement: float | None
 
 
 def filter_shards(
@@ -261,7 +248,9 @@ def _written(
                 writer.add(_finished(pair, captions(pair), look, int(at), flags[first + at]))
             writer.sync()
             progress(done := done + path.stat().st_size, total)
-    return _result(out, looks, decisions, sets, flags)
+    result = _result(out, looks, decisions, sets, flags)
+    write_filter_report(result, paths, looks, decisions, sets, flags, judges_safety=bool(limits.unsafe))
+    return result
 
 
 def _written_before(out: Path) -> int:

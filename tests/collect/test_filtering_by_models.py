@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,3 +95,22 @@ def test_concepts_are_texts_with_cosines() -> None:
     for wrong in ("blood", "=0.2", "blood=much", "blood=2"):
         with pytest.raises(ArgumentError, match="no concept"):
             Concept.parsed(wrong)
+
+
+@pytest.mark.usefixtures("red_is_unsafe")
+@pytest.mark.parametrize("flags_unsafe", [False, True])
+def test_the_report_shows_unsafe_pictures_as_a_few_blurred_colours(flags_unsafe: bool, tmp_path: Path) -> None:
+    unsafe = pair(red(1), "A red cat near the harbour, call 030 1234567")
+    pairs = [good(0), unsafe, pair(red(1).resize((96, 72)), "A small red <b>cat</b>"), good(0)]
+    settings = FilterSettings(classifiers={"opennsfw": 0.6}, flags_unsafe=flags_unsafe, disabled=("personal-data",))
+    filter_shards(written(tmp_path / "in", pairs), tmp_path / "out", settings)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "030 1234567" not in page
+    assert "<b>" not in page
+    shown = [
+        (is_blurred, np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"), float))
+        for content, is_blurred in re.findall(r'src="data:image/jpeg;base64,([^"]+)" alt="(blurred)?"', page)
+    ]
+    assert [is_blurred for is_blurred, _ in shown].count("blurred") == (1 if flags_unsafe else 2)
+    steps = {bool(is_blurred): np.abs(np.diff(pixels, 2, axis=1)).mean() for is_blurred, pixels in shown}
+    assert steps[True] < steps[False] / 3

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,21 @@ REPORT, REPORT_JSON = "report.html", "report.json"
 _TEMPLATE, _STYLE = "report.html.jinja", "report.css"
 
 
+class PictureExample(NamedTuple):
+    """A small picture, as a data: address, with its caption."""
+
+    address: str
+    caption: str
+    is_blurred: bool = False
+
+
 class Part(NamedTuple):
-    """A part of the report, such as "Captions": what was removed, and what each rule removes, by its name."""
+    """A part of the report, such as "Captions": what was removed, what each rule removes, by its name, and pictures
+    that it removed."""
 
     removed: Removed
     descriptions: Mapping[str, str]
+    pictures: Mapping[str, Sequence[PictureExample]] = {}
 
 
 class _Row(NamedTuple):
@@ -32,6 +42,7 @@ class _Row(NamedTuple):
     share: str
     width: int  # of the bar, in percent of the widest
     examples: list[str]
+    pictures: Sequence[PictureExample] = ()
 
 
 def write_report(out: str | os.PathLike[str], parts: Mapping[str, Part]) -> Path:
@@ -42,10 +53,11 @@ def write_report(out: str | os.PathLike[str], parts: Mapping[str, Part]) -> Path
     folder = Path(out)
     style = Path(__file__).with_name(_STYLE).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    images = " img-src data:;" if any(part.pictures for part in parts.values()) else ""
     html = page(
         Path(__file__).with_name(_TEMPLATE),
         style=Markup(style),
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none';{images} style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         parts=[(title, _counts(part), _rows(part), _idle(part)) for title, part in parts.items()],
     )
     with atomic_write(folder / REPORT) as temporary:
@@ -67,7 +79,7 @@ def _rows(part: Part) -> list[_Row]:
     return [
         _Row(
             name, part.descriptions.get(name, ""), count, _share(count, removed.seen),
-            max(1, round(100 * count / most)), removed.examples(name),
+            max(1, round(100 * count / most)), removed.examples(name), part.pictures.get(name, ()),
         )
         for name, count in sorted(removed.counts.items(), key=lambda item: (-item[1], item[0]))
     ]  # fmt: skip
