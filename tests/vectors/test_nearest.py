@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import VectorFilesError
-from diptych.vectors import tuning
-from diptych.vectors.float16 import inner_products
+from diptych.vectors import float16, tuning
+from diptych.vectors.float16 import ThreadGroup, inner_products
 from diptych.vectors.nearest import BUILD_PASSES, MAX_FILTERED_EXACT, VectorIndex
 from diptych.vectors.product_quantizer import balanced_axes
 from diptych.vectors.vector_files import HEADER_FILE
@@ -68,6 +68,22 @@ def test_every_float16_number_is_converted_exactly() -> None:
     numbers = np.arange(0x10000, dtype=np.uint16)
     numbers = numbers[numbers & 0x7C00 != 0x7C00].view(np.float16)
     np.testing.assert_array_equal(inner_products(numbers[:, None], np.ones(1, np.float32)), numbers.astype(np.float32))
+
+
+def test_threads_share_only_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, query, group = pictures(300, 64), np.ones(64, np.float32), ThreadGroup(2)
+    shared, run = list[int](), group.run
+    monkeypatch.setattr(group, "run", lambda work, parts: shared.append(len(parts)) or run(work, parts))
+    some = np.arange(0, 300, 2)
+    np.testing.assert_array_equal(group.inner_products(rows, query), inner_products(rows, query))
+    assert not shared
+    monkeypatch.setattr(float16, "SHARED_FROM", 150 * 64)
+    for subset, share in ((None, 150), (some, 75)):
+        found = group.inner_products(rows, query, subset=subset)
+        np.testing.assert_allclose(found, inner_products(rows, query, subset=subset), rtol=1e-5)
+        assert len(found) == 2 * share
+    group.inner_products(rows, query, subset=some[:-1])
+    assert shared == [2, 2]
 
 
 @settings(max_examples=40)
