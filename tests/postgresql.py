@@ -16,7 +16,7 @@ import time
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -34,6 +34,7 @@ class Server(NamedTuple):
     folder: Path
     port: int
     password: str
+    is_kept: bool = False
 
     def address(self, *, user: str = "postgres", password: str | None = None, database: str = "postgres") -> str:
         given = quote(self.password if password is None else password, safe="")
@@ -52,7 +53,8 @@ class Server(NamedTuple):
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
                 continue
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.is_kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def programs() -> Path:
@@ -70,26 +72,18 @@ def server() -> Server:
     return started()
 
 
-def started(*settings: str) -> Server:
-    """A server of one's own, which ends with this process, if `stop` does not end it before."""
+def started(*settings: str, kept: Path | None = None) -> Server:
+    """A server of one's own, which ends with this process, if `stop` does not end it before. Its data go with it,
+    unless they are in a folder that is `kept`: the next server there has them."""
     bin, password = programs(), f"p@ss'w%rd\\{secrets.token_hex(6)}"
-    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
-    is_root = os.geteuid() == 0
-    file = folder / "password"
-    file.write_text(password)
-    if is_root:  # PostgreSQL refuses to run as root
-        for path in (folder, file):
-            shutil.chown(path, "nobody", "nogroup")
+    folder = kept or Path(tempfile.mkdtemp(prefix="postgresql-"))
+    file, is_root = folder / "password", os.geteuid() == 0
     options = {"cwd": "/", "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, **(_NOBODY if is_root else {})}
+    if (folder / "data").exists():
+        password = file.read_text()
+    else:
+        _initialise(bin, folder, password, options)
     data = str(folder / "data")
-    command = [bin / "initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={file}"]
-    command += ["--encoding=UTF8", "--locale=C", "--no-sync"]
-    try:
-        subprocess.run(command, capture_output=True, timeout=_START_S, check=True, **options)
-    except (PermissionError, subprocess.CalledProcessError) as error:
-        shutil.rmtree(folder)
-        said = getattr(error, "stderr", b"").decode(errors="replace")
-        pytest.skip(f"a PostgreSQL server cannot be set up here: {error} {said[:200]}")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     arguments = [bin / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
@@ -99,10 +93,26 @@ def started(*settings: str) -> Server:
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_end_with_parent, **options
         )
-    running = Server(process, folder, port, password)
+    running = Server(process, folder, port, password, kept is not None)
     atexit.register(running.stop)
     _wait(running)
     return running
+
+
+def _initialise(bin: Path, folder: Path, password: str, options: dict[str, Any]) -> None:
+    file = folder / "password"
+    file.write_text(password)
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        for path in (folder, file):
+            shutil.chown(path, "nobody", "nogroup")
+    command = [bin / "initdb", "-D", str(folder / "data"), "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={file}"]
+    command += ["--encoding=UTF8", "--locale=C", "--no-sync"]
+    try:
+        subprocess.run(command, capture_output=True, timeout=_START_S, check=True, **options)
+    except (PermissionError, subprocess.CalledProcessError) as error:
+        shutil.rmtree(folder)
+        said = getattr(error, "stderr", b"").decode(errors="replace")
+        pytest.skip(f"a PostgreSQL server cannot be set up here: {error} {said[:200]}")
 
 
 def _end_with_parent() -> None:
