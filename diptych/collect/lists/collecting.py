@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from diptych.collect.captions.rules import RULES, CaptionRules
 from diptych.collect.lists.addresses import Lookup, Reach, Resolver, host_of, normalised
 from diptych.collect.lists.downloader import Downloader, Limits
 from diptych.collect.lists.ledger import Ledger, ListedRow, State
@@ -92,9 +93,10 @@ def collect_list(
     require("downloading a list", "aiohttp", "httpx2", "protego", "pyarrow", "resiliparse")
     agent, reach, chosen = user_agent(contact), Reach.of(networks, owned), limits or Limits()
     chosen = replace(chosen, requests=min(chosen.requests, _most_connections()))
-    if unknown := sorted({*disabled} - {*PICTURE_RULES}):
-        names = ", ".join(PICTURE_RULES)
+    if unknown := sorted({*disabled} - {*RULES, *PICTURE_RULES}):
+        names = ", ".join((*RULES, *PICTURE_RULES))
         raise ArgumentError(f"no rule is called {unknown[0]!r:.60}; there are {names}.", argument="disabled")
+    rules = CaptionRules({*disabled} & {*RULES})
     files = [file for path in lists for file in list_files(Path(path))]
     folder, began = subfolder(Path(out)), time.monotonic()
     room = Room(chosen.memory_bytes)
@@ -105,7 +107,7 @@ def collect_list(
                 on_read(at, len(files))
             if not ledger.has_read(file):
                 left_out: Counter[str] = Counter()
-                rows = _usable_rows(file, url_column, caption_column, left_out)
+                rows = _usable_rows(file, url_column, caption_column, rules, left_out)
                 ledger.add(file, rows, left_out)
         if retry:
             ledger.wait_again()
@@ -170,7 +172,7 @@ def summary(out: str | os.PathLike[str]) -> ListResult:
 
 
 def _usable_rows(
-    file: Path, url_column: str | None, caption_column: str | None, left_out: Counter[str]
+    file: Path, url_column: str | None, caption_column: str | None, rules: CaptionRules, left_out: Counter[str]
 ) -> Iterator[ListedRow]:
     skipped: dict[str, int] = {}
     for row in read_list(file, skipped, url_column, caption_column):
@@ -179,8 +181,13 @@ def _usable_rows(
         except FetchError as error:
             left_out[error.reason] += 1
             continue
-        captions = [Words.of(caption, "list").text for caption in row.captions]
-        yield ListedRow(url, captions, row.licence, row.columns)
+        words = [Words.of(caption, "list") for caption in row.captions]
+        refusals = [rules.judge(each) for each in words]
+        kept = [each.text for each, refusal in zip(words, refusals, strict=True) if refusal is None]
+        if kept:
+            yield ListedRow(url, kept, row.licence, row.columns)
+        else:
+            left_out[f"caption: {refusals[0]}"] += 1
     left_out.update(skipped)
 
 

@@ -137,21 +137,23 @@ class Downloader:
             host.is_learning = True
             try:
                 while (address := self._permissions.missing(job.url)) is not None:
-                    await self._learn(host, address)
+                    await self._learn(host, address, job.until_s)
                     if host.given_up:
                         return host.given_up[0]
             finally:
                 host.is_learning = False
                 host.pace.ask_for(self._permissions.delay_s(job.url))
-            await _pause(host)
-            host.pace.begin(time.monotonic())
+            if (refusal := self._permissions.refusal(job.url)) is None:
+                await _pause(host, job.until_s)
+                host.pace.begin(time.monotonic())
+            return refusal
         return self._permissions.refusal(job.url)
 
-    async def _learn(self, host: Host, address: str) -> None:
+    async def _learn(self, host: Host, address: str, until_s: float) -> None:
         """Fetch a host's rules, after redirects wherever they lead (RFC 9309, section 2.3.1.2)."""
         url, is_owned = address, None
         for _ in range(MAX_REDIRECTS + 1):
-            await _pause(host)
+            await _pause(host, until_s)
             host.pace.begin(began := time.monotonic())
             try:
                 answer = await self._transport.get(
@@ -160,7 +162,7 @@ class Downloader:
             except Undelivered as error:
                 host.pace.end(now := time.monotonic(), now - began, 0)
                 if error.is_of_host and url == address:
-                    host.given_up = error.reason, f"{address}: {error.message}"
+                    self._queue.give_up(host, error.reason, f"{address}: {error.message}")
                 else:
                     self._permissions.learn(address, b"", 0)
                 return
@@ -198,7 +200,8 @@ class Downloader:
     def _missed(self, host: Host, job: Job, error: Undelivered) -> None:
         host.misses += error.is_of_host
         if host.misses >= _MISSES and not host.given_up:
-            host.given_up = error.reason, f"{host.name} was given up after {host.misses} failures: {error.message}"
+            message = f"{host.name} was given up after {host.misses} failures: {error.message}"
+            self._queue.give_up(host, error.reason, message)
         if error.is_passing and not job.tries:
             self._queue.put(host.name, replace(job, tries=1))
         else:
@@ -251,7 +254,7 @@ class Downloader:
         self._moved.set()
 
 
-async def _pause(host: Host) -> None:
-    """Wait until the next request to this host may start."""
-    while (wait_s := host.pace.wait_s(time.monotonic())) > AT_ONCE_S:
+async def _pause(host: Host, until_s: float) -> None:
+    """Wait until the next request to this host may start, or until it is of no use any more."""
+    while (wait_s := min(host.pace.wait_s(now := time.monotonic()), until_s - now)) > AT_ONCE_S:
         await asyncio.sleep(wait_s)

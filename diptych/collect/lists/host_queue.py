@@ -98,11 +98,22 @@ class HostQueue:
         if host.is_offered or not self._has_turn(host):
             return
         host.is_offered = True
-        wait_s = 0.0 if host.given_up else host.pace.wait_s(time.monotonic())
-        if wait_s > AT_ONCE_S:
+        if (wait_s := self._wait_s(host)) > AT_ONCE_S:
             asyncio.get_running_loop().call_later(wait_s, self._enter, host, first)
         else:
             self._enter(host, first)
+
+    def give_up(self, host: Host, reason: str, message: str) -> None:
+        """Nothing more is asked of this host: its jobs are handed out at once, without its pauses."""
+        host.given_up, host.is_offered = (reason, message), False
+        self.offer(host)
+
+    def _wait_s(self, host: Host) -> float:
+        """Seconds until a host's next job may start, or is of no use any more."""
+        if host.given_up:
+            return 0.0
+        now = time.monotonic()
+        return min(host.pace.wait_s(now), max(0.0, host.jobs[0].until_s - now))
 
     def _enter(self, host: Host, first: bool) -> None:
         (self._ready.appendleft if first else self._ready.append)(host)
@@ -121,7 +132,7 @@ class HostQueue:
         """Also whether its pause is over, which an answer may have made longer since it was offered."""
         if not self._has_turn(host):
             return False
-        if host.given_up or host.pace.wait_s(time.monotonic()) <= AT_ONCE_S:
+        if self._wait_s(host) <= AT_ONCE_S:
             return True
         self.offer(host)
         return False

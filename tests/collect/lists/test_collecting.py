@@ -1,9 +1,10 @@
 """Lists from a little web on loopback: what is asked for, what comes, and why the rest does not."""
 
 import csv
+import hashlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from diptych.collect.lists.collecting import ListResult, collect_list
 from diptych.collect.lists.downloader import Limits
+from diptych.collect.output.forgotten import Forgotten
 from tests.collect.lists.little_web import LittleWeb, Page, little_web, picture
 
 HOST = "127.0.1.1"
@@ -31,9 +33,12 @@ class Run:
     def __init__(self, folder: Path, web: LittleWeb):
         self.folder, self.out, self._web = folder, folder / "out", web
 
-    def __call__(self, *urls: str, **options: Any) -> ListResult:
+    def __call__(self, *urls: str, captions: Sequence[str] = (), **options: Any) -> ListResult:
         rows = [
-            (url if "://" in url else self._web.url(HOST, url), f"the picture of row {at}")
+            (
+                url if "://" in url else self._web.url(HOST, url),
+                captions[at] if captions else f"the picture of row {at}",
+            )
             for at, url in enumerate(urls)
         ]
         path = self.folder / "list.csv"
@@ -89,6 +94,38 @@ def test_an_address_listed_twice_is_fetched_once_with_both_captions(run: Run, we
     assert (done.rows, done.urls, done.pairs) == (3, 1, 1)
     assert web.paths() == ["/x.jpg"]
     assert run.pairs()[0]["captions"] == [f"the picture of row {at}" for at in range(3)]
+
+
+def test_what_has_no_usable_caption_is_not_asked_for(run: Run, web: LittleWeb) -> None:
+    web.pages = {f"/{number}.jpg": Page(JPEG) for number in range(3)}
+    urls, captions = ("/0.jpg", "/1.jpg", "/2.jpg", "/2.jpg"), ("two boats", "IMG_0001.jpg", "DSC-77.JPG", "a red car")
+    done = run(*urls, captions=captions)
+    assert (done.pairs, done.left_out) == (2, {"caption: file-name": 2})
+    assert sorted(web.paths()) == ["/0.jpg", "/2.jpg"]
+    assert {row["caption"] for row in run.pairs()} == {"two boats", "a red car"}
+
+
+def test_rules_can_be_disabled(run: Run, web: LittleWeb) -> None:
+    """Of captions and of pictures by their names."""
+    web.pages = {"/0.jpg": Page(picture(0, 32)), "/1.jpg": Page(picture(0, 32))}
+    assert run("/0.jpg").failed == {"small": 1}
+    disabled, captions = ["small", "personal-data"], ["two boats", "two boats of me@example.org"]
+    assert run("/0.jpg", "/1.jpg", captions=captions).left_out == {"caption: personal-data": 1}
+    urls = ("/0.jpg", web.url(HOST, "/1.jpg") + "#")
+    assert run(*urls, captions=captions, disabled=disabled, retry=True).pairs == 2
+
+
+def test_what_someone_asked_to_forget_is_not_asked_for(run: Run, web: LittleWeb) -> None:
+    """Nor kept, if it comes from elsewhere."""
+    web.pages = {f"/{number}.jpg": Page(picture(number)) for number in range(4)}
+    run.out.mkdir()
+    digest = hashlib.sha256(picture(3)).hexdigest()
+    requests = [("url", web.url(HOST, "/1.jpg")), ("domain", "127.0.1.2"), ("sha256", digest)]
+    Forgotten(run.out).remember(requests)  # type: ignore[arg-type]
+    done = run("/0.jpg", "/1.jpg", web.url("127.0.1.2", "/2.jpg"), "/3.jpg")
+    assert (done.pairs, done.refused) == (1, {"forgotten": 3})
+    assert sorted(web.paths()) == ["/0.jpg", "/3.jpg"]
+    assert "127.0.1.2" not in {host for _, host, _, _ in web.log}
 
 
 def test_the_same_call_again_asks_for_nothing(run: Run, web: LittleWeb) -> None:
@@ -274,6 +311,13 @@ def test_too_many_requests(run: Run, web: LittleWeb) -> None:
     first, second = (when for when, _, path, _ in web.log if path == "/x.jpg")
     assert second - first >= 1
     assert web.paths().count("/never.jpg") == 2
+
+
+def test_a_host_that_asks_for_a_year_of_rest_does_not_hold_up_the_run(run: Run, web: LittleWeb) -> None:
+    web.pages = {f"/{number}.jpg": Page(b"", 503, {"Retry-After": "31536000"}) for number in range(3)}
+    done = run(*(f"/{number}.jpg" for number in range(3)), limits={"portion_s": 4.0, "per_host": 1})
+    assert done.failed == {"portion's time": 3}
+    assert len(web.paths()) == 1
 
 
 def test_a_portion_that_takes_too_long_is_left_for_retry(run: Run, web: LittleWeb) -> None:
