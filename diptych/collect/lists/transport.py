@@ -2,8 +2,8 @@
 
 The first request to an https host, which asks for its robots.txt, offers both (ALPN, RFC 7301) with httpcore2, the
 connections below httpx2. A host that chose HTTP/2 is asked with it from then on, all requests over one connection;
-others with aiohttp. For 25 KB over TLS on loopback aiohttp took 0.5 ms of a processor, httpcore2 1.4 with HTTP/1.1 and 2.7
-with HTTP/2, which spares hosts connections.
+others with aiohttp. For 25 KB over TLS on loopback aiohttp took 0.5 ms of a processor, httpcore2 1.4 with HTTP/1.1 and
+2.7 with HTTP/2, which spares hosts connections.
 """
 
 from __future__ import annotations
