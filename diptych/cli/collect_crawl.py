@@ -42,8 +42,6 @@ def crawl_options(command: Command) -> Command:
         click.option("--retry", is_flag=True, help="Ask again for what failed."),
         click.option("--disable-rule", "disabled", metavar="NAME", multiple=True, help="A rule on captions or pictures "
                      "that is not applied. Repeatable."),
-        click.option("--min-side", "min_side_px", metavar="PX", type=click.IntRange(min=1), help="The least shorter "
-                     "side of a picture."),
         click.option("--pairs-per-shard", default=10_000, **_COUNT),
     )):  # fmt: skip
         command = option(command)

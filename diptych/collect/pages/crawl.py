@@ -47,7 +47,7 @@ class CrawlResult:
 def crawl(
     start_urls: Sequence[str], out: str | os.PathLike[str], *, contact: str, size: int | None = None,
     limits: CrawlLimits | None = None, other_hosts: bool = False, retry: bool = False, disabled: Collection[str] = (),
-    min_side_px: int | None = None, pairs_per_shard: int = 10_000,
+    pairs_per_shard: int = 10_000,
     progress: Callable[[int, int], object] | None = None,
 ) -> CrawlResult:  # fmt: skip
     """Collect pairs from pages, from these addresses on, into WebDataset shards in `out`.
@@ -65,7 +65,7 @@ def crawl(
     require("crawling", "scrapy", "protego", "resiliparse", "pyarrow")
     order = order_of(
         start_urls, out, contact=contact, size=size, limits=limits, other_hosts=other_hosts, retry=retry,
-        disabled=disabled, min_side_px=min_side_px, pairs_per_shard=pairs_per_shard,
+        disabled=disabled, pairs_per_shard=pairs_per_shard,
     )  # fmt: skip
     started_s = time.time()
     child = ChildProcess(order, program=_PROCESS)
@@ -83,7 +83,7 @@ def crawl(
     return result
 
 
-_FLAGS = ("urls", "size", "other_hosts", "disabled", "min_side_px")
+_FLAGS = ("urls", "size", "other_hosts", "disabled")
 
 
 def _note_run(order: Mapping[str, Any], result: CrawlResult, started_s: float) -> None:
@@ -100,19 +100,19 @@ def _note_run(order: Mapping[str, Any], result: CrawlResult, started_s: float) -
 def order_of(
     start_urls: Sequence[str], out: str | os.PathLike[str], *, contact: str, limits: CrawlLimits | None = None,
     size: int | None = None, other_hosts: bool = False, retry: bool = False, disabled: Collection[str] = (),
-    min_side_px: int | None = None, pairs_per_shard: int = 10_000,
+    pairs_per_shard: int = 10_000,
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of `crawl`, checked, as the crawling process takes them."""
     urls = [_start(url) for url in start_urls]
     if not urls:
         raise ArgumentError("no address to start from; wanted at least one.", argument="start_urls")
-    from diptych.collect.pages.child.pair_output import rules_of
+    from diptych.collect.pages.child.pair_output import caption_rules
 
-    rules_of(disabled, min_side_px)  # a name that no rule has is told before the work
+    caption_rules(disabled)  # a name that no rule has is told before the work
     return {
         "urls": urls, "out": str(Path(out).absolute()), "user_agent": user_agent(contact), "size": size,
         "limits": asdict(limits or CrawlLimits()), "other_hosts": other_hosts, "retry": retry,
-        "disabled": [*disabled], "min_side_px": min_side_px, "pairs_per_shard": pairs_per_shard,
+        "disabled": [*disabled], "pairs_per_shard": pairs_per_shard,
     }  # fmt: skip
 
 

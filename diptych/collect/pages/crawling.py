@@ -58,7 +58,7 @@ class Pairs(Protocol):
         """The usable words of a picture, and the rules that left others out."""
         ...
 
-    def prepare(self, content: bytes) -> Picture:
+    async def prepare(self, content: bytes) -> Picture:
         """A picture as it is written. Raises PictureRefused."""
         ...
 
@@ -231,6 +231,7 @@ class Crawl:
         return self._other_hosts or host_of(url) in self._start_hosts
 
     async def _take_page(self, job: Job, answer: Answer) -> None:
+        self._frontier.begin(job)
         page = await asyncio.to_thread(read_page, answer.body, job.url, headers=answer.headers, time_s=time.time())
         if page.refusal is not None:
             self._frontier.leave_out(job, "refused", page.refusal)
@@ -264,7 +265,7 @@ class Crawl:
             self._frontier.leave_out(job, "refused", FORGOTTEN)
         else:
             try:
-                picture = await asyncio.to_thread(self._pairs.prepare, answer.body)
+                picture = await self._pairs.prepare(answer.body)
             except PictureRefused as error:
                 self._frontier.leave_out(job, "refused", error.reason)
                 return

@@ -18,7 +18,7 @@ from diptych.errors import DataError
 NAME = "crawl.sqlite"
 Kind = Literal["page", "picture"]
 State = Literal["queued", "done", "redirected", "duplicate", "refused", "failed"]
-TOO_DEEP, ENDLESS, REDIRECTS = "too deep", "endless", "redirects"
+TOO_DEEP, ENDLESS, REDIRECTS, CRASHED = "too deep", "endless", "redirects", "ended the process"
 _TABLES: dict[Kind, str] = {"page": "pages", "picture": "pictures"}
 _VERSION = 1
 _SCHEMA = """
@@ -107,9 +107,17 @@ class Frontier:
                 (host,),
             ).fetchone()
             if row is not None:
-                return Job(kind, *row[:5], _found_of(row[5]) if kind == "picture" else None)
+                job = Job(kind, *row[:5], _found_of(row[5]) if kind == "picture" else None)
+                if job.tries < self._limits.tries:
+                    return job
+                self.leave_out(job, "failed", CRASHED)
+                return self.next(host)
         self.hosts.discard(host)
         return None
+
+    def begin(self, job: Job) -> None:
+        """Count a try before a page is read: one that ends the process again and again is left out in the end."""
+        self._db.execute(f"UPDATE {_TABLES[job.kind]} SET tries = tries + 1 WHERE id = ?", (job.id,))
 
     def is_full(self, host: str) -> bool:
         """Whether a limit on pages is reached, for this host or in all."""

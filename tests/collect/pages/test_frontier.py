@@ -107,6 +107,18 @@ def test_a_try_that_failed_is_repeated_up_to_a_limit(tmp_path: Path) -> None:
     assert frontier.counts("page") == {"failed": {"503": 1}}
 
 
+def test_a_page_that_ends_the_process_again_and_again_is_left_out(tmp_path: Path) -> None:
+    limits = CrawlLimits(tries=2)
+    first = Frontier(tmp_path, limits)
+    first.add_pages([url("a"), url("b")], 0)
+    first.begin(next_of(first))
+    second = Frontier(tmp_path, limits)
+    second.begin(next_of(second))
+    third = Frontier(tmp_path, limits)
+    assert next_of(third).url == url("b")
+    assert third.counts("page")["failed"] == {"ended the process": 1}
+
+
 def test_a_picture_that_a_shard_has_is_not_asked_for_again(tmp_path: Path) -> None:
     frontier = Frontier(tmp_path, CrawlLimits())
     frontier.add_pages([url("a")], 0)

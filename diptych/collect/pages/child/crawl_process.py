@@ -20,7 +20,7 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 
 from diptych.collect.output.shard_writer import ShardWriter
-from diptych.collect.pages.child.pair_output import PairOutput, note_written, rules_of
+from diptych.collect.pages.child.pair_output import PairOutput, note_written
 from diptych.collect.pages.crawling import Crawl
 from diptych.collect.pages.fetching import Fetcher, kinds_of, settings
 from diptych.collect.pages.frontier import Frontier
@@ -68,6 +68,8 @@ class _Spider(scrapy.Spider):
             await crawl.run()
         except BaseException as error:
             run.error = error
+        finally:
+            await run.pairs.close()
         return
         yield  # makes this an iterator, as Scrapy wants it
 
@@ -115,8 +117,7 @@ def _crawl(
             frontier.retry()
         frontier.add_pages(order["urls"], 0)
         writer = stack.enter_context(ShardWriter(out, pairs_per_shard=order["pairs_per_shard"]))
-        pictures, captions = rules_of(order["disabled"], order["min_side_px"])
-        pairs = PairOutput(out, writer, size=order["size"], rules=pictures, captions=captions)
+        pairs = PairOutput(out, writer, size=order["size"], disabled=order["disabled"])
 
         def progress(pages: int, written: int) -> None:
             send_answer(answers, {"pages": pages, "pairs": written})

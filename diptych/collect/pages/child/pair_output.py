@@ -7,24 +7,24 @@ from pathlib import Path
 
 from diptych.collect.captions.rules import RULES as CAPTION_RULES
 from diptych.collect.captions.rules import CaptionRules
+from diptych.collect.lists.preparers import Preparers
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import stored_pairs
 from diptych.collect.output.shard_writer import ShardWriter, open_path, open_shards, shard_files
 from diptych.collect.pairs import Found, Pair, Picture, Words
-from diptych.collect.pictures.preparing import prepare
-from diptych.collect.pictures.rules import PICTURE_RULES, PictureRules
+from diptych.collect.pictures.rules import PICTURE_RULES
 from diptych.errors import ArgumentError
 
 _SYNC_EVERY = 50  # pairs
+_PROCESSES = 2
 
 
 class PairOutput:
     """Writes pairs into a folder's shards by a `writer`, as the rules and what is to be forgotten allow."""
 
-    def __init__(
-        self, out: Path, writer: ShardWriter, *, size: int | None, rules: PictureRules, captions: CaptionRules
-    ):
-        self._writer, self._size, self._rules, self._captions = writer, size, rules, captions
+    def __init__(self, out: Path, writer: ShardWriter, *, size: int | None, disabled: Collection[str]):
+        self._writer, self._captions = writer, caption_rules(disabled)
+        self._preparers = Preparers(_PROCESSES, size=size, disabled=disabled)
         self._forgotten = Forgotten(out)
 
     def words(self, found: Found) -> tuple[tuple[Words, ...], tuple[str, ...]]:
@@ -33,9 +33,14 @@ class PairOutput:
         usable = tuple(words for words, rule in verdicts if rule is None)
         return usable, tuple(rule for _, rule in verdicts if rule is not None)
 
-    def prepare(self, content: bytes) -> Picture:
-        """A picture as it is written. Raises PictureRefused."""
-        return prepare(content, size=self._size, rules=self._rules)
+    async def prepare(self, content: bytes) -> Picture:
+        """A picture as it is written, decoded in a process of its own: one that ends it costs itself alone. Raises
+        PictureRefused."""
+        return await self._preparers.prepare(content)
+
+    async def close(self) -> None:
+        """End the decoding processes."""
+        await self._preparers.close()
 
     def is_forgotten(self, url: str, sha256: str = "") -> bool:
         """Whether someone asked to have it removed."""
@@ -57,14 +62,10 @@ def note_written(out: Path, note: Callable[[str, str], object]) -> None:
             note(str(stored.facts["url"]), str(stored.facts["sha256"]))
 
 
-def rules_of(disabled: Collection[str], min_side_px: int | None = None) -> tuple[PictureRules, CaptionRules]:
-    """The rules on pictures and on captions without those that are disabled. Raises ArgumentError for a name that no
-    rule has."""
+def caption_rules(disabled: Collection[str]) -> CaptionRules:
+    """The rules on captions without those that are disabled. Raises ArgumentError for a name that no rule on captions
+    or pictures has."""
     if unknown := sorted({*disabled} - {*PICTURE_RULES} - {*CAPTION_RULES}):
         names = ", ".join((*PICTURE_RULES, *CAPTION_RULES))
         raise ArgumentError(f"no rule is called {unknown[0]!r:.60}; there are {names}.", argument="disabled")
-    of_pictures = [name for name in disabled if name in PICTURE_RULES]
-    pictures = (
-        PictureRules(disabled=of_pictures) if min_side_px is None else PictureRules(min_side_px, disabled=of_pictures)
-    )
-    return pictures, CaptionRules([name for name in disabled if name in CAPTION_RULES])
+    return CaptionRules([name for name in disabled if name in CAPTION_RULES])
