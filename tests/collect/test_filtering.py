@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drawn_pairs import best_captions, encoded, good, kept, pair, soft, written
+from filtered_pairs import best_captions, encoded, good, kept, pair, soft, written
 from PIL import Image
 
 from diptych.collect import filtering

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pairs import good, kept, pair, soft, written
+from filtered_pairs import good, kept, pair, soft, written
 from PIL import Image
 
 from diptych.collect import filtering
