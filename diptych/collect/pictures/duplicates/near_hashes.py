@@ -54,12 +54,13 @@ class HashIndex:
         numbers = np.concatenate([self._candidates(value), np.arange(self._sorted, self._count)])
         distances = np.bitwise_count(self._hashes[numbers] ^ wanted).astype(np.int64)
         is_near = distances <= self.max_distance
-        numbers, distances = numbers[is_near], distances[is_near]
+        numbers, once = np.unique(numbers[is_near], return_index=True)  # several of its bands may be near
+        distances = distances[is_near][once]
         order = np.lexsort((numbers, distances))
         return numbers[order], distances[order]
 
     def _candidates(self, value: int) -> Int64[np.ndarray, " found"]:
-        """Sorted hashes of which one band is near that of `value`."""
+        """Sorted hashes of which one band is near that of `value`, some of them several times."""
         if not self._sorted:
             return np.zeros(0, np.int64)
         found = []
@@ -67,7 +68,7 @@ class HashIndex:
             values = (value >> band * _WIDTH & _VALUES - 1) ^ self._flips
             starts, stops = self._starts[band][values], self._starts[band][values + 1]
             found.append(self._orders[band][_ranges(starts, stops)])
-        return np.unique(np.concatenate(found)).astype(np.int64)
+        return np.concatenate(found).astype(np.int64)
 
     def _sort(self) -> None:
         hashes = self._hashes[: self._count]
