@@ -3,6 +3,7 @@ its links and pictures, so that whatever kills the process, no finished page is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -137,10 +138,10 @@ class Frontier:
         refused: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """Commit a page that was read: its links, and its pictures with usable words. `digest` is of its content: a
-        page whose content is known is a duplicate, and its links lead nowhere new. `refused` are the reasons for
-        which words were left out."""
+        page whose content its host has shown before is a duplicate, and its links lead nowhere new (elsewhere the same
+        content has other links, for they are relative). `refused` are the reasons for which words were left out."""
         with self._db_transaction():
-            is_known = not self._is_new(digest)
+            is_known = not self._is_new(hashlib.sha256(host_of(job.url).encode() + digest).digest())
             new = 0 if is_known else self._insert_pictures(found, job.depth)
             if not is_known:
                 self._insert_pages(links, job.depth + 1, 0)
