@@ -137,8 +137,9 @@ def _with_usage(error: click.UsageError) -> str:
 
 def _print_error(text: str) -> None:
     from diptych.cli.terminal import print_error
+    from diptych.index.stores.uri import without_passwords
 
-    print_error(text)
+    print_error(without_passwords(text))
 
 
 def _error_text(error: Exception, arguments: Sequence[str]) -> str | None:

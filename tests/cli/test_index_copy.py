@@ -88,6 +88,8 @@ def test_a_server_does_not_choose_the_model(cli: Cli, indexed: Path, address: st
         ("milvus://root:geheim@127.0.0.1:1/photos", FAILED, "127.0.0.1"),
         ("postgresql://me:geheim@127.0.0.1:1/db#no name", FAILED, "no name"),
         ("postgresql://me:geheim@127.0.0.1:port/db", FAILED, ""),
+        ("postgresql://me:gehe#geheim@127.0.0.1/db", FAILED, "%23"),
+        ("postgresql+psycopg://me:geheim@127.0.0.1/db", FAILED, "postgresql://"),
     ],
 )
 def test_an_address_that_does_not_answer(cli: Cli, address: str, code: int, words: str, indexed: Path) -> None:
@@ -96,6 +98,13 @@ def test_an_address_that_does_not_answer(cli: Cli, address: str, code: int, word
         assert said.code == code
         assert words in said.err
         assert "geheim" not in said.err + said.out
+
+
+@pytest.mark.parametrize("command", [("index",), ("doctor",), ("index", "duplicates")])
+def test_a_command_for_folders_shows_no_password(cli: Cli, command: tuple[str, ...]) -> None:
+    said = cli(*command, "postgresql://me:ge@heim/geheim@127.0.0.1/db")
+    assert said.code == USAGE
+    assert "heim" not in said.err + said.out
 
 
 def test_what_cannot_be_meant_is_refused(cli: Cli, indexed: Path, address: str) -> None:

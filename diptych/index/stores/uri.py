@@ -16,6 +16,9 @@ DEFAULT_NAME = "diptych"
 MAX_NAME = 40  # characters: PostgreSQL cuts names at 63 bytes, and tables have endings
 _SCHEMES = {"postgresql": "postgresql", "postgres": "postgresql", "milvus": "milvus"}
 _START = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
+_HOST = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::\d*)?")
+_LOGIN = re.compile(r"(://[^\s:@/?#]*):\S*@")
+_ENCODED = "In names and passwords @ : / ? # and % are written %40 %3A %2F %3F %23 and %25."
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SECRET = re.compile(r"(?i)^(?:.*password|.*token|.*secret.*|passfile|sslkey)$")
 HIDDEN = "***"
@@ -32,14 +35,21 @@ class StoreURI(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> StoreURI:
-        """Raises ArgumentError for an address that is none of a store; the message shows no password."""
+        """Raises ArgumentError for an address that is none of a store; the message shows no password, and nothing of an
+        address in which it cannot be told where a password ends."""
         from urllib.parse import unquote
 
         found = _START.match(text)
         scheme = _SCHEMES.get(found[1].lower()) if found else None
         if scheme is None:
             raise ArgumentError(
-                f"{_without_userinfo(text)} is not the address of a store; wanted postgresql:// or milvus://."
+                f"{without_passwords(text)[:100]} is not the address of a store; wanted postgresql:// or milvus://."
+            )
+        if not _is_clear(text[found.end() :] if found else ""):
+            raise ArgumentError(
+                f"in an address {scheme}://... the host or port is wrong, or it is not clear where a password ends; "
+                "wanted postgresql://user:password@host:port/database#name or milvus://user:password@host:port/name.",
+                remedy=_ENCODED,
             )
         address, _, fragment = text.partition("#")
         address = f"{scheme}://{address[found.end() :]}" if found else address
@@ -56,15 +66,16 @@ class StoreURI(NamedTuple):
 
     def __str__(self) -> str:
         fragment = "" if self.name == DEFAULT_NAME else f"#{self.name}"
-        return hidden(self.address, self.secrets) + fragment
+        return _shown(self) + fragment
 
     __repr__ = __str__
 
 
 def is_store_uri(text: object) -> bool:
-    """Whether this is the address of a store, rather than a folder."""
+    """Whether this is meant as the address of a store, rather than a folder; postgresql+driver:// is, which `parse`
+    refuses."""
     found = _START.match(text) if isinstance(text, str) else None
-    return bool(found) and found[1].lower() in _SCHEMES
+    return bool(found) and found[1].lower().partition("+")[0] in _SCHEMES
 
 
 def hidden(text: str, secrets: frozenset[str]) -> str:
@@ -74,12 +85,44 @@ def hidden(text: str, secrets: frozenset[str]) -> str:
     return text
 
 
+def without_passwords(text: str) -> str:
+    """A text, such as a message about a command line, with stars for the passwords of the addresses in it."""
+    return _LOGIN.sub(rf"\1:{HIDDEN}@", text)
+
+
+def _is_clear(rest: str) -> bool:
+    """Whether what follows :// has one meaning: clients disagree where a password with one of @ / ? # ends, and would
+    take its end for a host or a port, which messages show."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    after, _, fragment = rest[len(authority) :].partition("#")
+    path, _, query = after.partition("?")
+    keys = "".join(part.partition("=")[0] for part in query.split("&"))
+    if authority.count("@") > 1 or "@" in path + keys + fragment:
+        return False
+    return all(_HOST.fullmatch(host) for host in authority.rpartition("@")[2].split(","))
+
+
+def _shown(uri: StoreURI) -> str:
+    """The address with stars for its secrets; a user or database of the same name stays."""
+    start, _, query = uri.address.partition("?")
+    scheme, _, rest = start.partition("://")
+    login, at, rest = rest.rpartition("@")
+    user, colon, password = login.partition(":")
+    if login in uri.secrets:  # a token alone
+        user = HIDDEN
+    shown = f"{scheme}://{user}{colon}{HIDDEN if password else ''}{at}{rest}"
+    return f"{shown}?{hidden(query, uri.secrets)}" if query else shown
+
+
 def _secrets_in(address: str) -> frozenset[str]:
     """Passwords and tokens, as written and as they are meant."""
     from urllib.parse import unquote
 
-    userinfo, at, _ = address.partition("://")[2].partition("?")[0].rpartition("@")
-    written = {userinfo.partition(":")[2]} if at else set[str]()
+    scheme, _, rest = address.partition("://")
+    userinfo, at, _ = rest.partition("?")[0].rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    # a user without a password is a token of Milvus
+    written = {password if colon or scheme != "milvus" else user} if at else set[str]()
     query = address.partition("?")[2]
     for part in query.split("&"):
         key, _, value = part.partition("=")
@@ -95,7 +138,3 @@ def _milvus_name(address: str) -> tuple[str, str]:
     if not start or not path:
         return address, ""
     return f"milvus://{start}" + (f"?{query}" if query else ""), path.rstrip("/")
-
-
-def _without_userinfo(text: str) -> str:
-    return re.sub(r"//[^/@]*@", f"//{HIDDEN}@", text)[:100]
