@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from diptych import errors
-from diptych.collect.output.run_log import RunRecord, add_run
 from diptych.collect.pages.addresses import normalized
 from diptych.collect.pages.limits import CrawlLimits
 from diptych.collect.permission.agent import user_agent
@@ -20,6 +19,7 @@ from diptych.errors import ArgumentError, DiptychError, ReaderProcessError
 from diptych.extras import require
 from diptych.media.reading.child_process import ChildProcess
 
+_STOP_S = 1.0  # a command has two seconds after a signal
 _PROCESS = "diptych.collect.pages.child.crawl_process"
 Counts = Mapping[str, Mapping[str, int]]
 
@@ -67,34 +67,22 @@ def crawl(
         start_urls, out, contact=contact, size=size, limits=limits, other_hosts=other_hosts, retry=retry,
         disabled=disabled, pairs_per_shard=pairs_per_shard,
     )  # fmt: skip
-    started_s = time.time()
     child = ChildProcess(order, program=_PROCESS)
     try:
         child.wait_until_ready()
-        try:
-            result = _result(_listen(child, progress))
-        except KeyboardInterrupt:
+        result = _result(_listen(child, progress))
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):
             child.send({"stop": True})
-            _note_run(order, _result(_listen(child, None)), started_s)
-            raise
-    finally:
+        deadline_s = time.monotonic() + _STOP_S
+        while child.is_running() and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        raise  # it completes its shard and ends by itself
+    except BaseException:
         child.end()
-    _note_run(order, result, started_s)
+        raise
+    child.end()
     return result
-
-
-_FLAGS = ("urls", "size", "other_hosts", "disabled")
-
-
-def _note_run(order: Mapping[str, Any], result: CrawlResult, started_s: float) -> None:
-    """For the datasheet: what all runs together left out, since the counts are of all that is known."""
-    flags = {name: order[name] for name in _FLAGS if order[name]}
-    left_out = Counter(result.words)
-    for counts in (result.pages, result.pictures):
-        for state in ("refused", "failed", "duplicate"):
-            left_out.update(counts.get(state, {}))
-    found = sum(sum(reasons.values()) for reasons in result.pictures.values())
-    add_run(order["out"], RunRecord("crawl", flags, started_s, time.time(), found, result.pairs_now, dict(left_out)))
 
 
 def order_of(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scrapy.http import Headers
     from twisted.internet.defer import Deferred
 
+_MOST_OF_RULES = 16 << 20  # bytes, also when a server packs them although it was asked not to
 KINDS = "DIPTYCH_ADDRESS_KINDS"  # a setting: the kinds of addresses that may be connected to
 PAGES = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1"}
 PICTURES = {"Accept": "image/*,*/*;q=0.1"}
@@ -119,7 +120,7 @@ class Fetcher:
         if self._is_forbidden_address(url):
             return Answer(0, reason=NOT_PUBLIC)
         kind = "page" if wanted is PAGES else "picture" if wanted is PICTURES else "rules"
-        meta = {_WANTED: kind, _DEADLINE: self._deadline_s, _MOST: 0 if kind == "rules" else most_bytes}
+        meta = {_WANTED: kind, _DEADLINE: self._deadline_s, _MOST: most_bytes or _MOST_OF_RULES}
         request = Request(url, headers=wanted, meta=meta, dont_filter=True)
         assert self._crawler.engine is not None
         try:

@@ -10,6 +10,7 @@ from collect import little_web as web_of
 from collect.little_web import Web, little_web
 
 from diptych.collect.output.open_shard import stored_pairs
+from diptych.collect.output.run_log import read_runs
 from diptych.collect.pages.crawl import CrawlResult, crawl, order_of
 from diptych.collect.pages.fetching import NotPublicError, PublicResolver, kinds_of
 from diptych.collect.pages.limits import CrawlLimits
@@ -218,3 +219,5 @@ def test_a_crawl_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
         child.end()
     assert answer["result"]["pages"]["queued"][""] > 0
     assert len(pairs(tmp_path)) == answer["result"]["pairs_now"] > 0
+    [run] = read_runs(tmp_path)
+    assert (run.command, run.kept) == ("crawl", answer["result"]["pairs_now"])

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 
 from diptych.collect.output.shard_writer import ShardWriter
-from diptych.collect.pages.child.pair_output import PairOutput, note_written
+from diptych.collect.pages.child.pair_output import PairOutput, note_run, note_written
 from diptych.collect.pages.crawling import Crawl
 from diptych.collect.pages.fetching import Fetcher, kinds_of, settings
 from diptych.collect.pages.frontier import Frontier
@@ -104,6 +105,7 @@ def _listen(orders: IO[bytes], stopped: threading.Event, stoppers: list[Callable
 def _crawl(
     order: dict[str, Any], answers: IO[bytes], stopped: threading.Event, stoppers: list[Callable[[], object]]
 ) -> dict[str, Any]:
+    started_s = time.time()
     out, limits = Path(order["out"]), CrawlLimits(**order["limits"])
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -125,11 +127,13 @@ def _crawl(
         run = _Run(frontier, pairs, limits, order, progress, stopped, stoppers=stoppers)
         _run_scrapy(run)
         assert run.crawl is not None
-        return {
+        result = {
             "pages": frontier.counts("page"), "pictures": frontier.counts("picture"),
             "words": frontier.refused_words(), "set_aside": run.crawl.set_aside,
             "pages_now": run.crawl.pages, "pairs_now": run.crawl.written, "stopped": stopped.is_set(),
         }  # fmt: skip
+        note_run(order, result, started_s)
+        return result
 
 
 def _run_scrapy(run: _Run) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from diptych.collect.captions.rules import RULES as CAPTION_RULES
 from diptych.collect.captions.rules import CaptionRules
 from diptych.collect.lists.preparers import Preparers
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import stored_pairs
+from diptych.collect.output.run_log import RunRecord, add_run
 from diptych.collect.output.shard_writer import ShardWriter, open_path, open_shards, shard_files
 from diptych.collect.pairs import Found, Pair, Picture, Words
 from diptych.collect.pictures.rules import PICTURE_RULES
@@ -17,6 +21,7 @@ from diptych.errors import ArgumentError
 
 _SYNC_EVERY = 50  # pairs
 _PROCESSES = 2
+_FLAGS = ("urls", "size", "other_hosts", "disabled")
 
 
 class PairOutput:
@@ -60,6 +65,17 @@ def note_written(out: Path, note: Callable[[str, str], object]) -> None:
     for path in [*whole[-1:], *(open_path(out, number) for number in open_shards(out))]:
         for stored in stored_pairs(path):
             note(str(stored.facts["url"]), str(stored.facts["sha256"]))
+
+
+def note_run(order: Mapping[str, Any], result: Mapping[str, Any], started_s: float) -> None:
+    """Note a run for the datasheet. What is left out is counted over all runs, as the frontier does."""
+    flags = {name: order[name] for name in _FLAGS if order[name]}
+    left_out = Counter[str](result["words"])
+    for counts in (result["pages"], result["pictures"]):
+        for state in ("refused", "failed", "duplicate"):
+            left_out.update(counts.get(state, {}))
+    found = sum(sum(reasons.values()) for reasons in result["pictures"].values())
+    add_run(order["out"], RunRecord("crawl", flags, started_s, time.time(), found, result["pairs_now"], dict(left_out)))
 
 
 def caption_rules(disabled: Collection[str]) -> CaptionRules:
