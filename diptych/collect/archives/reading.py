@@ -135,7 +135,8 @@ class _Reading:
         elif not any(mark in body for mark in _MARKS):
             self.counts["without pictures"] += 1
         else:
-            yield from self._usable(read_page(body, record.url, headers=answer.headers, time_s=record.time_s))
+            page = read_page(body, record.url, headers=answer.headers, time_s=record.time_s, with_links=False)
+            yield from self._usable(page)
 
     def _usable(self, page: Page) -> Iterator[Found]:
         if page.refusal:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from fastwarc.warc import ArchiveIterator, WarcRecord
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from diptych.untrusted.regular_files import open_file
 
@@ -28,7 +28,12 @@ _MAX_DAMAGES = 1000  # places in one archive after which reading goes on
 _PIECE = 1 << 20
 _START = re.compile(rb"\x1f\x8b\x08|WARC/1\.[01]\r\n")
 _GZIP = b"\x1f\x8b\x08"
-_TYPES = ("response", "resource", "metadata")
+_TYPES = (
+    (WarcRecordType.response, "response"),
+    (WarcRecordType.resource, "resource"),
+    (WarcRecordType.metadata, "metadata"),
+)
+_ANY = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.metadata
 CUT, DAMAGED, TOO_LARGE, WRONG_DIGEST = "cut", "damaged", "too large", "wrong digest"
 FLAWS = (CUT, DAMAGED, TOO_LARGE, WRONG_DIGEST)  # an archive with one of them was not read as a whole
 
@@ -50,9 +55,10 @@ def records(path: Path, counts: Counter[str]) -> Iterator[ArchiveRecord]:
     Raises OSError where the file cannot be read."""
     with open_file(path) as file:
         size, start = path.stat().st_size, 0
+        is_zipped = file.read(len(_GZIP)) == _GZIP
         for _ in range(_MAX_DAMAGES):
             file.seek(start)
-            before, reading = counts[CUT], _Reading(file, start, counts)
+            before, reading = counts[CUT], _Reading(file, start, counts, is_zipped)
             yield from reading.records()
             is_new = reading.count > 0 or start == 0  # else it is a part of the damage that is counted already
             if reading.error is None:
@@ -71,20 +77,20 @@ class _Reading:
     """Reads records from a place in a file up to its end or the first damage. `count` is the number of records, and
     `last` is where the last one begins."""
 
-    def __init__(self, file: BinaryIO, start: int, counts: Counter[str]):
-        self._file, self._counts, self.last, self.count = file, counts, start, 0
+    def __init__(self, file: BinaryIO, start: int, counts: Counter[str], is_zipped: bool):
+        self._counts, self._is_zipped, self.last, self.count = counts, is_zipped, start, 0
+        self._iterator = ArchiveIterator(file, record_types=_ANY, parse_http=False, max_header_len=_MAX_HEADER_BYTES)
         self.error: BaseException | None = None
 
     def records(self) -> Iterator[ArchiveRecord]:
         """The records, until `error` says what is wrong."""
-        iterator = ArchiveIterator(self._file, parse_http=False, max_header_len=_MAX_HEADER_BYTES)
         while True:
             try:
-                record = next(iterator, None)
+                record = next(self._iterator, None)
                 if record is None:
                     return
                 self.last, self.count = record.stream_pos, self.count + 1
-                whole = _taken(record, self._counts)
+                whole = self._taken(record)
             except (OSError, ValueError) as error:
                 self.error = error
                 return
@@ -96,47 +102,38 @@ class _Reading:
             if whole is not None:
                 yield whole
 
-
-def _taken(record: WarcRecord, counts: Counter[str]) -> ArchiveRecord | None:
-    """The record, read to its end; None where it is of no use."""
-    headers, promised = record.headers, record.content_length
-    if "Content-Length" not in headers:
-        counts[CUT] += 1
-        return None
-    kind = headers.get("WARC-Type", "").lower()
-    is_wanted = kind in _TYPES
-    if is_wanted and promised <= MAX_RECORD_BYTES:
+    def _taken(self, record: WarcRecord) -> ArchiveRecord | None:
+        """The record, read to its end; None where it is of no use."""
+        promised, type_of, get = record.content_length, record.record_type, record.headers.get
+        kind = next(name for known, name in _TYPES if known == type_of)
+        # FastWARC skips the content of what is not read; where the file ends within it, the look at its end tells
+        if kind == "metadata" and "json" not in (get("Content-Type") or ""):
+            self._counts["of another type"] += 1
+            return None
+        if promised > MAX_RECORD_BYTES:
+            self._counts[TOO_LARGE] += 1
+            return None
         content = record.reader.read()
-        came = len(content)
-    else:
-        content, came = b"", record.reader.consume()
-    if came != promised:
-        counts[CUT] += 1
-        return None
-    if not is_wanted:
-        counts["of another type"] += 1
-        return None
-    if promised > MAX_RECORD_BYTES:
-        counts[TOO_LARGE] += 1
-        return None
-    if not _is_digest(headers.get("WARC-Block-Digest", ""), content):
-        counts[WRONG_DIGEST] += 1
-        return None
-    return ArchiveRecord(
-        kind, headers.get("WARC-Target-URI", "").strip("<>"), headers.get("Content-Type", ""),
-        _seconds(headers.get("WARC-Date", "")), "WARC-Truncated" in headers, content,
-    )  # fmt: skip
+        if len(content) != promised or (not promised and get("Content-Length") is None):
+            self._counts[CUT] += 1
+            return None
+        # A member of gzip has a checksum, which FastWARC compares
+        if not self._is_zipped and not _is_digest(get("WARC-Block-Digest"), content):
+            self._counts[WRONG_DIGEST] += 1
+            return None
+        return ArchiveRecord(
+            kind, (get("WARC-Target-URI") or "").strip("<>"), get("Content-Type") or "",
+            _seconds(get("WARC-Date") or ""), get("WARC-Truncated") is not None, content,
+        )  # fmt: skip
 
 
-def _is_digest(written: str, content: bytes) -> bool:
+def _is_digest(written: str | None, content: bytes) -> bool:
     """Whether the content has the digest that its header names; true for kinds of digests that are not known."""
-    kind, _, value = written.partition(":")
+    kind, _, value = (written or "").partition(":")
     if kind.lower() not in ("sha1", "sha256", "md5") or not value:
         return True
-    digest = hashlib.new(kind.lower(), content, usedforsecurity=False)
-    return value.lower() in (digest.hexdigest(), base64.b32encode(digest.digest()).decode().rstrip("=").lower()) or (
-        value.rstrip("=").upper() == base64.b32encode(digest.digest()).decode().rstrip("=")
-    )
+    digest, value = hashlib.new(kind.lower(), content, usedforsecurity=False), value.rstrip("=").lower()
+    return value in (digest.hexdigest(), base64.b32encode(digest.digest()).decode().rstrip("=").lower())
 
 
 def _seconds(date: str) -> float:
@@ -155,11 +152,18 @@ def _is_cut(file: BinaryIO, last: int, size: int) -> bool:
     if not head.startswith(b"WARC/"):  # the whole file is one member of gzip
         file.seek(0)
         return file.read(3) == _GZIP and _is_cut_gzip(file, 0)
-    end, length = head.find(b"\r\n\r\n"), re.search(rb"(?i)\r\ncontent-length:\s*(\d{1,18})\s*\r\n", head)
-    if end < 0 or length is None:
-        return True
-    file.seek(min(last + end + 4 + int(length[1]), size))
-    return bool(file.read(_PIECE).strip())
+    while head.strip():  # records that were skipped follow
+        end, length = head.find(b"\r\n\r\n"), re.search(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", head)
+        if end < 0 or length is None or length.end() > end + 2:
+            return True
+        last += end + 4 + int(length[1])
+        if last > size:
+            return True
+        file.seek(last)
+        head = file.read(_MAX_HEADER_BYTES)
+        last += len(head) - len(head.lstrip())
+        head = head.lstrip()
+    return False
 
 
 def _is_cut_gzip(file: BinaryIO, start: int) -> bool:

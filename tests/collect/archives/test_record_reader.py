@@ -74,7 +74,7 @@ def test_what_is_no_archive_is_counted(tmp_path: Path) -> None:
 
 def test_records_of_other_types_and_large_ones_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_reader, "MAX_RECORD_BYTES", 2000)
-    info = record("warcinfo", "", b"software: drawn", "application/warc-fields")
+    info = record("metadata", "", b"software: drawn", "application/warc-fields")
     large = response("https://example.org/large", b"x" * 3000)
     found, counts = read(tmp_path, zipped([info, PAGES[0], large, PAGES[1]]))
     assert numbers(found) == ["0", "1"]
