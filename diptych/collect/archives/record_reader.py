@@ -12,11 +12,11 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
@@ -38,16 +38,34 @@ CUT, DAMAGED, TOO_LARGE, WRONG_DIGEST = "cut", "damaged", "too large", "wrong di
 FLAWS = (CUT, DAMAGED, TOO_LARGE, WRONG_DIGEST)  # an archive with one of them was not read as a whole
 
 
-class ArchiveRecord(NamedTuple):
-    """A record that is whole: its type (`response`, `resource` or `metadata`), the address and media type that it
-    names, when it was made (seconds since 1970, 0 if unknown), whether its crawler cut it, and its content."""
+class ArchiveRecord:
+    """A record that is whole: its type (`response`, `resource` or `metadata`) and content, and what its header says,
+    which is looked up when it is asked for."""
 
-    type: str
-    url: str
-    media_type: str
-    time_s: float
-    is_truncated: bool
-    content: bytes
+    __slots__ = ("_get", "content", "type")
+
+    def __init__(self, type: str, content: bytes, get: Callable[[str], str | None]):
+        self.type, self.content, self._get = type, content, get
+
+    @property
+    def url(self) -> str:
+        """The address that it is of."""
+        return (self._get("WARC-Target-URI") or "").strip("<>")
+
+    @property
+    def media_type(self) -> str:
+        """The media type of its content."""
+        return self._get("Content-Type") or ""
+
+    @property
+    def time_s(self) -> float:
+        """When it was made, in seconds since 1970; 0 if unknown."""
+        return _seconds(self._get("WARC-Date") or "")
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether its crawler cut it."""
+        return self._get("WARC-Truncated") is not None
 
 
 def records(path: Path, counts: Counter[str]) -> Iterator[ArchiveRecord]:
@@ -121,10 +139,7 @@ class _Reading:
         if not self._is_zipped and not _is_digest(get("WARC-Block-Digest"), content):
             self._counts[WRONG_DIGEST] += 1
             return None
-        return ArchiveRecord(
-            kind, (get("WARC-Target-URI") or "").strip("<>"), get("Content-Type") or "",
-            _seconds(get("WARC-Date") or ""), get("WARC-Truncated") is not None, content,
-        )  # fmt: skip
+        return ArchiveRecord(kind, content, get)
 
 
 def _is_digest(written: str | None, content: bytes) -> bool:
