@@ -92,6 +92,7 @@ def forget(
             _rewrite(each)
             result.pairs += len(each.gone)
             result.shards.append(each.tar.name)
+        _clean_found(out, names)
     return result
 
 
@@ -185,6 +186,19 @@ def _rewrite(each: _Doomed) -> None:
         for start, end in each.spans:
             _copy(old, new, start, end)
         new.write(END)
+
+
+def _clean_found(out: Path, names: set[str]) -> None:
+    """Remove the rows of tables of what archives named and is not downloaded yet."""
+    import pyarrow.parquet as pq
+
+    for path in sorted((out / "found").glob("*.parquet")) if names else ():
+        table = pq.read_table(path)
+        addresses = zip(table["url"].to_pylist(), table["page_url"].to_pylist(), strict=True)
+        kept = [names.isdisjoint([*names_of(url), *names_of(page)]) for url, page in addresses]
+        if not all(kept):
+            with atomic_write(path) as part:
+                pq.write_table(table.filter(kept), part, compression="zstd")
 
 
 def _copy(old: BinaryIO, new: BinaryIO, start: int, end: int) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from drawn_pairs import drawn_pair
 
+from diptych.collect.archives.found_table import FoundTable, read_found
 from diptych.collect.output.facts import pair_of
 from diptych.collect.output.forgetting import forget
 from diptych.collect.output.forgotten import Forgotten
@@ -238,3 +239,14 @@ def test_the_record_of_a_removal_has_no_address(tmp_path: Path) -> None:
     (line, *_) = (tmp_path / "removed.jsonl").read_text().splitlines()
     assert set(json.loads(line)) == {"shard", "marks", "pictures"}
     assert "example" not in line
+
+
+def test_tables_of_archives_lose_their_rows(tmp_path: Path) -> None:
+    pairs = collected(tmp_path)
+    (tmp_path / "found").mkdir()
+    with FoundTable(tmp_path / "found" / "a.parquet", "a.warc") as table:
+        for pair in pairs:
+            table.add(pair.found)
+    forget(tmp_path, [("domain", "example.org")])
+    assert len(list(read_found(tmp_path / "found" / "a.parquet"))) == 6
+    assert b"example.org" not in (tmp_path / "found" / "a.parquet").read_bytes()
