@@ -47,6 +47,15 @@ def filter_options(command: Command) -> Command:
                      "cosine or more are unsafe. Repeatable."),
         click.option("--flag-unsafe", "flags_unsafe", is_flag=True, help="Flag unsafe pictures instead of leaving them "
                      "out."),
+        click.option("--balance", metavar="NUMBER", type=click.IntRange(min=1), help="Balance the set: of each query, "
+                     "keep about this number of the pairs whose captions have it."),
+        click.option("--queries", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The queries to "
+                     "balance by, one a line. Captions with none of them are left out. By default the set's own "
+                     "frequent words and pairs of words."),
+        click.option("--balance-by", type=click.Choice(("clip", "metaclip")), default="clip", show_default=True,
+                     help="Each query chooses exactly NUMBER pairs (CLIP), or each of its pairs with the probability "
+                     "NUMBER / pairs (MetaCLIP)."),
+        click.option("--seed", default=0, show_default=True, help="Of balancing: the same one chooses the same pairs."),
         click.option("--pairs-per-shard", default=10_000, show_default=True, type=click.IntRange(min=1)),
     )):  # fmt: skip
         command = option(command)
@@ -61,12 +70,14 @@ def filter_options(command: Command) -> Command:
 def command(shards: str, out: str, as_json: bool, **given: Any) -> int:
     """Filter the pairs of SHARDS into OUT: usable captions, and pictures that are worth it, each once.
 
-    SHARDS is a folder of WebDataset shards, collected here or not. Nothing in it is changed. The same command goes on
-    where an earlier one was interrupted.
+    SHARDS is a folder of WebDataset shards, collected here or not. Nothing in it is changed. Captions under many
+    pictures of one site are left out as well: for this, all are counted first. OUT/report.html shows what went, and
+    why. The same command goes on where an earlier one was interrupted.
 
     \b
     diptych collect filter pairs/ filtered/
     diptych collect filter pairs/ filtered/ --keep-top 0.3 --not-in coco --classifier opennsfw
+    diptych collect filter pairs/ filtered/ --balance 20000 --queries queries.txt
     """
     from diptych.collect.filtering import FilterSettings, filter_shards
     from diptych.collect.pictures.safety import Concept, parsed_classifiers
@@ -75,8 +86,10 @@ def command(shards: str, out: str, as_json: bool, **given: Any) -> int:
     given["concepts"] = tuple(Concept.parsed(each) for each in given["concepts"])
     settings = FilterSettings(**given)
     try:
-        with stages("looking", "comparing", "writing") as (looking, deciding, writing):
-            found = filter_shards(shards, out, settings, looking=looking, deciding=deciding, writing=writing)
+        with stages("counting captions", "looking", "comparing", "writing") as (counting, looking, deciding, writing):
+            found = filter_shards(
+                shards, out, settings, counting=counting, looking=looking, deciding=deciding, writing=writing
+            )
     except KeyboardInterrupt:
         print_error("interrupted: not all pairs are written")
         print_status(f"the same command goes on from there: diptych collect filter {shlex.join([shards, out])} ...")
@@ -85,6 +98,8 @@ def command(shards: str, out: str, as_json: bool, **given: Any) -> int:
         print_json({**found._asdict(), "out": str(found.out)})
     else:
         _report(found)
+        if settings.balance and found.kept and not found.removed.get("balance"):
+            print_status(f"balancing left nothing out: no query has more than {counted(settings.balance, 'pair')}")
     return OK if found.kept else NOTHING
 
 

@@ -1,6 +1,6 @@
 """Shards to shards: the pairs whose captions and pictures are worth training on, each once.
 
-A run goes over the shards twice. First it looks at each pair and keeps, on the disk, what it saw; then it decides about
+A run counts the captions of each site. Then it looks at each pair and keeps, on the disk, what it saw; it decides about
 all of them; last it writes those that are kept. Memory holds one shard's looks at a time, and a few numbers of each
 pair. A run that is interrupted goes on after the last shard that it had seen, or the last pair that it had written.
 """
@@ -10,12 +10,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from diptych.collect.caption_passes import BALANCE, NO_QUERY, Balancing, UsableCaptions, balanced, count_repeated
+from diptych.collect.captions.balancing.balance import Method
+from diptych.collect.captions.balancing.queries import read_queries
+from diptych.collect.captions.repeated import RepeatedCaptions
+from diptych.collect.captions.report.removed import Removed
 from diptych.collect.captions.rules import RULES as CAPTION_RULES
 from diptych.collect.captions.rules import CaptionRules
 from diptych.collect.filter_report import RULES, FilterResult, write_filter_report
@@ -43,7 +50,9 @@ _nothing: Progress = lambda done, total: None  # noqa: E731
 @dataclass(frozen=True)
 class FilterSettings:
     """What is kept. Names of `disabled` rules are those of RULES. `classifiers` are names of `safety.CLASSIFIERS` with
-    the score from which on a picture is unsafe, `evaluation_sets` names or folders as `diptych evaluate` takes them."""
+    the score from which on a picture is unsafe, `evaluation_sets` names or folders as `diptych evaluate` takes them.
+    `balance` is the number of pairs that each query keeps by the method `balance_by` (`captions.balancing.balance`),
+    with the queries of a file or, without, those of the set itself; None does not balance."""
 
     size: int | None = None
     min_side_px: int = 64
@@ -58,6 +67,10 @@ class FilterSettings:
     classifiers: dict[str, float] = field(default_factory=dict)
     concepts: tuple[Concept, ...] = ()
     flags_unsafe: bool = False
+    balance: int | None = None
+    queries: str | None = None
+    balance_by: Method = "clip"
+    seed: int = 0
     pairs_per_shard: int = PAIRS_PER_SHARD
 
     def __post_init__(self) -> None:
@@ -65,6 +78,12 @@ class FilterSettings:
             raise ArgumentError(f"There is no rule {unknown[0]!r}. Choose from: {', '.join(RULES)}.")
         if self.keep_top is not None and not 0 < self.keep_top <= 1:
             raise ArgumentError(f"keep_top={self.keep_top:g}; wanted a share above 0, up to 1.", argument="keep_top")
+        if self.balance is not None and self.balance < 1:
+            raise ArgumentError(f"balance={self.balance}; wanted 1 pair or more a query.", argument="balance")
+        if self.queries is not None and self.balance is None:
+            raise ArgumentError(
+                f"queries={self.queries!r} is for balancing; say how many pairs each query keeps.", argument="balance"
+            )
 
     @property
     def needs_model(self) -> bool:
@@ -79,16 +98,28 @@ class FilterSettings:
             self.agreement, self.keep_top, unsafe, self.flags_unsafe, self.by_vector, frozenset(self.disabled)
         )
 
-    def looker(self) -> Looker:
+    def looker(self, usable: UsableCaptions) -> Looker:
         """What looks at the pairs. Raises the errors of `diptych.load`, and MissingExtraError."""
-        captions = CaptionRules([name for name in self.disabled if name in CAPTION_RULES], languages=self.languages)
         classifiers = {name: open_classifier(name) for name in self.classifiers}
         model = None
         if self.needs_model:
             from diptych.embedder import load
 
             model = load(self.model)
-        return Looker(self.picture_rules, _usable(captions), model, classifiers, self.concepts)
+        return Looker(self.picture_rules, usable, model, classifiers, self.concepts)
+
+    def usable(self, repeated: RepeatedCaptions | None) -> UsableCaptions:
+        """What chooses captions."""
+        disabled = [name for name in self.disabled if name in CAPTION_RULES]
+        return UsableCaptions(CaptionRules(disabled, languages=self.languages, repeated=repeated))
+
+    @property
+    def balancing(self) -> Balancing | None:
+        """How pairs are balanced, if they are. Raises DataError for a file without queries."""
+        if self.balance is None or BALANCE in self.disabled:
+            return None
+        queries = None if self.queries is None else read_queries(self.queries)
+        return Balancing(self.balance, queries, self.balance_by, self.seed, NO_QUERY not in self.disabled)
 
     @property
     def picture_rules(self) -> PictureRules:
@@ -99,24 +130,41 @@ class FilterSettings:
 
 def filter_shards(
     shards: str | Path, out: str | Path, settings: FilterSettings, *,
-    looking: Progress = _nothing, deciding: Progress = _nothing, writing: Progress = _nothing,
+    counting: Progress = _nothing, looking: Progress = _nothing, deciding: Progress = _nothing,
+    writing: Progress = _nothing,
 ) -> FilterResult:  # fmt: skip
     """Filter the shards of a folder into another folder, which may hold an unfinished run with the same settings.
 
-    `looking` and `writing` get (done, total) in bytes of shards, `deciding` in pairs. Raises ArgumentError for settings
-    that contradict what OUT holds, DataError where there are no shards.
+    `counting`, `looking` and `writing` get (done, total) in bytes of shards, `deciding` in pairs. Raises ArgumentError
+    for settings that contradict what OUT holds, DataError where there are no shards or no queries.
     """
     paths, out = _shards(Path(shards)), Path(out)
     if out.resolve() in {path.resolve().parent for path in paths}:
         raise ArgumentError(f"{out} holds the shards that are to be filtered; name another folder.", argument="out")
+    balancing = settings.balancing
     work = out / _WORK
     work.mkdir(parents=True, exist_ok=True)
     with locked(work / "lock", does=f"is filtering into {out}", remedy="Wait for it, or name another folder."):
         _claim(work, paths, settings)
-        looks = _looked(paths, work, settings, looking)
-        forgotten = _forgotten(paths, out)
-        decisions = _decided(paths, looks, work, settings, forgotten, deciding)
-        return _written(paths, out, looks, decisions, settings, writing)
+        with _repeated(paths, work, settings, counting) as repeated:
+            usable = settings.usable(repeated)
+            looks = _looked(paths, work, settings, usable, looking)
+            forgotten = _forgotten(paths, out)
+            decisions = _decided(paths, looks, work, settings, forgotten, balancing, usable, deciding)
+            return _written(paths, out, looks, decisions, settings, usable, writing)
+
+
+@contextmanager
+def _repeated(
+    paths: Sequence[Path], work: Path, settings: FilterSettings, progress: Progress
+) -> Iterator[RepeatedCaptions | None]:
+    """The counts of each site's captions, of a file of the run's own."""
+    if "repeated" in settings.disabled:
+        yield None
+        return
+    with RepeatedCaptions(work / "captions.sqlite") as repeated:
+        count_repeated(paths, repeated, progress)
+        yield repeated
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -129,7 +177,8 @@ def _shards(folder: Path) -> list[Path]:
 
 def _claim(work: Path, paths: Sequence[Path], settings: FilterSettings) -> None:
     """Remember what this run does. Raises ArgumentError where a run of another kind has begun."""
-    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    read = [*paths, *([Path(settings.queries)] if settings.queries else [])]
+    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in read]
     wanted = json.dumps([states, asdict(settings)], default=str)
     claim = work / "settings.json"
     if not claim.exists():
@@ -142,24 +191,35 @@ def _claim(work: Path, paths: Sequence[Path], settings: FilterSettings) -> None:
         )
 
 
-def _looked(paths: Sequence[Path], work: Path, settings: FilterSettings, progress: Progress) -> Looks:
+def _looked(
+    paths: Sequence[Path], work: Path, settings: FilterSettings, usable: UsableCaptions, progress: Progress
+) -> Looks:
     """The looks at the evaluation sets and at the shards; those that are on the disk are not made again."""
     found, looker = list[Path](), None
     total, done = sum(path.stat().st_size for path in paths), 0
     for number, name in enumerate(_sets(settings)):
         found.append(work / f"set{number}")
         if not Look.is_saved(found[-1]):
-            looker = looker or settings.looker()
+            looker = looker or settings.looker(usable)
             _set_looker(looker).look(pictures_of(name)).save(found[-1])
     for number, path in enumerate(paths):
         found.append(work / f"{number:06}")
         if not Look.is_saved(found[-1]):
-            looker = looker or settings.looker()
+            looker = looker or settings.looker(usable)
             count = _Bytes(done, total, progress)
             read = read_shard(path, size=settings.size, rules=settings.picture_rules)
-            looker.look(read, on_pair=count.add).save(found[-1])
+            usable.take_notes()
+            look = looker.look(read, on_pair=count.add)
+            noted = usable.take_notes().to_json(CAPTION_RULES)
+            atomic_write_text(_notes(work, number), json.dumps(noted))
+            look.save(found[-1])  # the look stands for both
         progress(done := done + path.stat().st_size, total)
     return Looks(found)
+
+
+def _notes(work: Path, number: int) -> Path:
+    """The file of what was refused of a shard's captions."""
+    return work / f"{number:06}.captions.json"
 
 
 def _sets(settings: FilterSettings) -> Sequence[str]:
@@ -183,17 +243,6 @@ class _Bytes:
         self._progress(min(self._done, self._total), self._total)
 
 
-def _usable(rules: CaptionRules) -> Callable[[Pair], tuple[str, ...] | str]:
-    """The captions that no rule refuses, or the rule that refuses the first."""
-
-    def usable(pair: Pair) -> tuple[str, ...] | str:
-        verdicts = rules.verdicts(replace(pair.found, words=pair.captions))
-        kept = tuple(words.text for words, rule in verdicts if rule is None)
-        return kept or next((rule for _, rule in verdicts if rule), "no caption")
-
-    return usable
-
-
 def _forgotten(paths: Sequence[Path], out: Path) -> Forgotten:
     """What must not be collected: asked for here, or where the shards come from."""
     forgotten = Forgotten(out)
@@ -203,8 +252,9 @@ def _forgotten(paths: Sequence[Path], out: Path) -> Forgotten:
 
 
 def _decided(
-    paths: Sequence[Path], looks: Looks, work: Path, settings: FilterSettings, forgotten: Forgotten, progress: Progress
-) -> Decisions:
+    paths: Sequence[Path], looks: Looks, work: Path, settings: FilterSettings, forgotten: Forgotten,
+    balancing: Balancing | None, usable: UsableCaptions, progress: Progress,
+) -> Decisions:  # fmt: skip
     saved = work / "decisions.npz"
     if saved.exists():
         return Decisions.load(saved)
@@ -218,21 +268,25 @@ def _decided(
                     rows[first + at] = forgotten.covers(url=pair.found.picture_url, sha256=pair.picture.sha256)
     vectors = work / "vectors"
     found = decide(looks, settings.limits, sets=sets, forgotten=rows, folder=vectors, progress=progress)
+    if balancing is not None:
+        starts = looks.starts[sets:]
+        kept = [found.codes[start:stop] == 0 for start, stop in pairwise(starts)]
+        beyond, unmatched = balanced(paths, kept, balancing, usable, work / "captions.jsonl")
+        rows = starts[0] + np.flatnonzero(np.concatenate(kept))
+        found = found.refusing(rows[beyond], BALANCE).refusing(rows[unmatched], NO_QUERY)
     found.save(saved)
     shutil.rmtree(vectors, ignore_errors=True)
     return found
 
 
 def _written(
-    paths: Sequence[Path], out: Path, looks: Looks, decisions: Decisions, settings: FilterSettings, progress: Progress
-) -> FilterResult:
+    paths: Sequence[Path], out: Path, looks: Looks, decisions: Decisions, settings: FilterSettings,
+    usable: UsableCaptions, progress: Progress,
+) -> FilterResult:  # fmt: skip
     sets, limits = len(_sets(settings)), settings.limits
     flags = unsafe_names(looks, limits) if limits.unsafe else [()] * looks.rows
     left = _written_before(out)
     total, done = sum(path.stat().st_size for path in paths), 0
-    captions = _usable(CaptionRules(
-        [name for name in settings.disabled if name in CAPTION_RULES], languages=settings.languages
-    ))  # fmt: skip
     with ShardWriter(out, pairs_per_shard=settings.pairs_per_shard) as writer:
         for number, path in enumerate(paths):
             first, look = int(looks.starts[sets + number]), looks[sets + number]
@@ -245,11 +299,14 @@ def _written(
             for at, (key, pair) in zip(rows, read, strict=True):
                 if not isinstance(pair, Pair) or key != look.keys[at]:
                     raise DataError(f"{path} has changed while it was filtered, at {key}; filter it again.")
-                writer.add(_finished(pair, captions(pair), look, int(at), flags[first + at]))
+                writer.add(_finished(pair, usable(pair), look, int(at), flags[first + at]))
             writer.sync()
             progress(done := done + path.stat().st_size, total)
     result = _result(out, looks, decisions, sets, flags)
-    write_filter_report(result, paths, looks, decisions, sets, flags, judges_safety=bool(limits.unsafe))
+    captions = Removed()
+    for number in range(len(paths)):
+        captions.merge(Removed.from_json(_notes(out / _WORK, number).read_text(encoding="utf-8")))
+    write_filter_report(result, paths, looks, decisions, sets, flags, captions, limits.unsafe)
     return result
 
 

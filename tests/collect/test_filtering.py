@@ -108,7 +108,7 @@ def test_a_damaged_shard_gives_what_it_has(tmp_path: Path) -> None:
     assert kept(tmp_path / "out") == [good(0), good(3)]
 
 
-@pytest.mark.parametrize("stage", ["looking", "deciding", "writing"])
+@pytest.mark.parametrize("stage", ["counting", "looking", "deciding", "writing"])
 def test_an_interrupted_run_goes_on(stage: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "in", *[[good(2 * number), good(2 * number + 1)] for number in range(3)], [good(0)])
     settings = FilterSettings(pairs_per_shard=4)

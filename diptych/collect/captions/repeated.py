@@ -47,6 +47,7 @@ class RepeatedCaptions:
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
             "CREATE TABLE IF NOT EXISTS caption_counts (host INTEGER, caption INTEGER, count INTEGER NOT NULL,"
             " PRIMARY KEY (host, caption)) WITHOUT ROWID;"
+            "CREATE TABLE IF NOT EXISTS counted_parts (name TEXT PRIMARY KEY);"
         )
         self._counts: dict[tuple[int, int], int] = {}
         self._repeated: np.ndarray | None = None
@@ -63,7 +64,7 @@ class RepeatedCaptions:
         self._counts[key] = self._counts.get(key, 0) + 1
         self._repeated = None
         if len(self._counts) >= _IN_MEMORY:
-            self.flush()
+            self._write()
 
     def add_all(self, every: Iterable[Found]) -> RepeatedCaptions:
         """Count the captions of many pictures; returns itself."""
@@ -71,14 +72,32 @@ class RepeatedCaptions:
             self.add(found)
         return self
 
+    def add_part(self, name: str, every: Iterable[Found]) -> None:
+        """Count a part of the set, such as a shard, once: wholly, or not at all where it is interrupted. A part that
+        an earlier process has counted is not read again."""
+        self.flush()
+        if self._connection.execute("SELECT 1 FROM counted_parts WHERE name = ?", (name,)).fetchone():
+            return
+        try:
+            with self._connection:
+                self.add_all(every)
+                self._write()
+                self._connection.execute("INSERT INTO counted_parts VALUES (?)", (name,))
+        finally:
+            self._counts.clear()
+
     def flush(self) -> None:
         """Write the counts that are in memory."""
-        rows = sorted((host, caption, count) for (host, caption), count in self._counts.items())
         with self._connection:
-            self._connection.executemany(
-                "INSERT INTO caption_counts VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET count = count + excluded.count", rows
-            )  # fmt: skip
+            self._write()
+
+    def _write(self) -> None:
+        """Write them as a part of what is going on."""
+        rows = sorted((host, caption, count) for (host, caption), count in self._counts.items())
+        self._connection.executemany(
+            "INSERT INTO caption_counts VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count", rows
+        )  # fmt: skip
         self._counts.clear()
 
     def is_repeated(self, host: str, text: str) -> bool:

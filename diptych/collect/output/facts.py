@@ -71,9 +71,11 @@ def parsed_facts(content: bytes, key: str) -> Facts:
         texts = {name: _typed(given, name, str) for name in (*_TEXTS, "flags", *_OBJECTS)}
         sizes = {name: _typed(given, name, int) for name in _SIZES}
         int(str(texts["perceptual_hash"]), 16)
-        for name in _OBJECTS:
-            parse_json(str(texts[name]))
-    except (JSONError, ValueError) as error:
+        if not isinstance(parse_json(str(texts["columns"])), dict):
+            raise JSONError("its columns are no object")
+        numbers_in(str(texts["scores"]))
+        _seconds(str(texts["time"]))
+    except (JSONError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{key}.json is not of a collected pair ({error}).", "foreign facts") from error
     return {"key": key, "captions": captions, "origins": origins, **texts, **sizes}
 

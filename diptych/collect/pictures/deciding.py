@@ -50,6 +50,13 @@ class Decisions(NamedTuple):
     copied: Int[np.ndarray, " pairs"]
     least: float | None
 
+    def refusing(self, rows: Int[np.ndarray, " refused"], reason: str) -> Decisions:
+        """The same, with rows that were kept so far left out for a reason."""
+        reasons = self.reasons if reason in self.reasons else [*self.reasons, reason]
+        codes = self.codes.copy()
+        codes[rows] = reasons.index(reason)
+        return self._replace(reasons=reasons, codes=codes)
+
     def save(self, path: Path) -> None:
         """Write them to a file."""
         from diptych.storage.atomic import atomic_write

@@ -1,6 +1,9 @@
 """Captions that a whole site repeats."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from diptych.collect.captions.repeated import RepeatedCaptions, host_of
 from diptych.collect.captions.rules import CaptionRules
@@ -38,6 +41,26 @@ def test_counts_are_continued_from_their_file(tmp_path: Path) -> None:
                 repeated.add(found("a.example", "Welcome to our farm", at))
     with RepeatedCaptions(tmp_path / "counts.sqlite") as repeated:
         assert repeated.is_repeated("a.example", "Welcome to our farm")
+
+
+def test_a_part_counts_once_and_wholly_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.collect.captions.repeated._IN_MEMORY", 2)  # counts are written on the way
+    every = [found("a.example", f"Welcome to our {('farm', 'barn', 'yard')[at % 3]}", at) for at in range(30)]
+
+    def interrupted() -> Iterator[Found]:
+        yield from every
+        raise KeyboardInterrupt
+
+    with RepeatedCaptions(tmp_path / "counts.sqlite") as repeated:
+        with pytest.raises(KeyboardInterrupt):
+            repeated.add_part("00000.tar", interrupted())
+        repeated.add_part("00000.tar", every)
+    with RepeatedCaptions(tmp_path / "counts.sqlite") as repeated:
+        repeated.add_part("00000.tar", every)
+        assert not repeated.is_repeated("a.example", "Welcome to our farm")  # 10 are not too many
+        repeated.add_part("00001.tar", every[:1])
+        assert repeated.is_repeated("a.example", "Welcome to our farm")
+        assert not repeated.is_repeated("a.example", "Welcome to our barn")
 
 
 def test_a_text_of_several_origins_counts_once_a_picture() -> None:

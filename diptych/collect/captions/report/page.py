@@ -28,11 +28,22 @@ class PictureExample(NamedTuple):
 
 class Part(NamedTuple):
     """A part of the report, such as "Captions": what was removed, what each rule removes, by its name, and pictures
-    that it removed."""
+    that it removed. With `is_kept` the rules did not remove what they name, but flagged it."""
 
     removed: Removed
     descriptions: Mapping[str, str]
     pictures: Mapping[str, Sequence[PictureExample]] = {}
+    is_kept: bool = False
+
+    @property
+    def verb(self) -> str:
+        """What was done to that of which the part tells."""
+        return "flagged" if self.is_kept else "removed"
+
+    def to_json(self) -> dict[str, object]:
+        """As report.json has it."""
+        found = self.removed.to_json(self.descriptions)
+        return {**found, "kept": self.removed.seen} if self.is_kept else found
 
 
 class _Row(NamedTuple):
@@ -58,18 +69,20 @@ def write_report(out: str | os.PathLike[str], parts: Mapping[str, Part]) -> Path
         Path(__file__).with_name(_TEMPLATE),
         style=Markup(style),
         policy=f"default-src 'none';{images} style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        parts=[(title, _counts(part), _rows(part), _idle(part)) for title, part in parts.items()],
+        parts=[(title, part.verb, _counts(part), _rows(part), _idle(part)) for title, part in parts.items()],
     )
     with atomic_write(folder / REPORT) as temporary:
         temporary.write_bytes(html.encode("utf-8", "replace"))
-    content = {title.lower(): part.removed.to_json(part.descriptions) for title, part in parts.items()}
+    content = {title.lower(): part.to_json() for title, part in parts.items()}
     atomic_write_text(folder / REPORT_JSON, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return folder / REPORT
 
 
 def _counts(part: Part) -> dict[str, str]:
     seen, gone = part.removed.seen, part.removed.counts.total()
-    return {"seen": f"{seen:,}", "kept": f"{seen - gone:,}", "share": _share(seen - gone, seen)}
+    return {
+        "seen": f"{seen:,}", "gone": f"{gone:,}", "kept": f"{seen - gone:,}", "share": _share(seen - gone, seen)
+    }  # fmt: skip
 
 
 def _rows(part: Part) -> list[_Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Mapping
 
@@ -54,6 +55,18 @@ class Removed:
                 for name in names
             },
         }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, text: str) -> Removed:
+        """What `to_json` gave, written as JSON."""
+        removed, content = cls(), json.loads(text)
+        removed.seen = content["seen"]
+        for rule, noted in content["rules"].items():
+            if noted["count"]:
+                removed.counts[rule] = noted["count"]
+            for text in noted["examples"]:
+                removed._keep(rule, text)
+        return removed
 
     def _keep(self, rule: str, text: str) -> None:
         heap = self._examples.setdefault(rule, [])
