@@ -2,8 +2,9 @@
 and rebuilt at will.
 
 A cache carries the catalog's stamp of the time at which it was written, and the catalog records that stamp. If the
-catalog's stamp has changed since, comparing ids finds the added and removed items, because an id is never reused and
-its vector never changes. A cache that is missing, damaged or not the recorded one is built again.
+catalog's stamp has changed since, comparing ids finds the added and removed items: whoever stores another vector under
+an id of a cache (`LocalStore.put`) also forgets its record. A cache that is missing, damaged or not the recorded one is
+built again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from diptych.errors import IndexBusyError, IndexDirectoryError, VectorFilesError
 from diptych.index.catalog.catalog import BLOCK, MODALITIES, Catalog
-from diptych.index.catalog.validation import stamp_of
+from diptych.index.catalog.validation import stamp_of, valid_vector
 from diptych.media.items import IndexCounts, Modality
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.lock import locked
@@ -217,8 +218,9 @@ def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> V
     nearest = _open_valid(directory, wanted.recorded_stamp, wanted) if wanted.recorded_stamp else None
     if nearest is None or wanted.recorded_stamp is None:
         return None
-    now, there = catalog.ids(wanted.modality), nearest.ids
+    now, there = _ids(catalog, wanted.modality), nearest.ids
     added, removed = np.setdiff1d(now, there, assume_unique=True), np.setdiff1d(there, now, assume_unique=True)
+    added = _valid(catalog, added)
     if len(added) > max(len(there), BLOCK):
         return None
     try:
@@ -233,6 +235,18 @@ def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> V
         return None
     nearest.remove(np.empty(0, np.int64), stamp=wanted.stamp)
     return nearest
+
+
+def _ids(catalog: Catalog, modality: Modality) -> np.ndarray:
+    """All ids of a modality, ascending: by the index alone, which takes a third of the time of `Catalog.ids`."""
+    rows = catalog.rows("SELECT id FROM items WHERE modality = ? ORDER BY id", (modality,))
+    return np.fromiter((id for (id,) in rows), np.int64, len(rows))
+
+
+def _valid(catalog: Catalog, ids: np.ndarray) -> np.ndarray:
+    """Those of these ids that have a vector of the right length."""
+    sql = f"SELECT id FROM items WHERE id IN ({{}}) AND {valid_vector(catalog.dim)}"
+    return np.array([id for (id,) in catalog.rows_by_id(sql, ids.tolist())], np.int64)
 
 
 def _built(

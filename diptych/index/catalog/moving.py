@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from diptych.index.catalog.catalog import Catalog
+    from diptych.media.items import Modality
 
 BLOCK = 2048  # items
 _IDS_PER_STATEMENT = 500
@@ -47,13 +48,14 @@ def blocks_of(catalog: Catalog, *, after: int = 0) -> Iterator[Block]:
         after = rows[-1][0]
 
 
-def put_block(catalog: Catalog, block: Block) -> None:
-    """Store these items under their ids, with the rows of their files. Raises IndexDamagedError for an item that no
+def put_block(catalog: Catalog, block: Block, *, outdated: Iterable[Modality] = ()) -> None:
+    """Store these items under their ids, with the rows of their files. The caches of the `outdated` modalities will be
+    built again, because they have another vector under one of these ids. Raises IndexDamagedError for an item that no
     catalog may hold."""
     check_block(block, catalog.dim, str(catalog.path))
     vectors = np.ascontiguousarray(block.vectors, "<f2")
     with catalog.writing() as db:
-        _forget_caches(db, block, vectors)
+        db.executemany("DELETE FROM facts WHERE key = 'cached.' || ?", [(modality,) for modality in outdated])
         _delete(db, [stored.item.id for stored in block.items])
         files = dict[str, int]()
         for stored in block.items:
@@ -68,18 +70,6 @@ def remove_items(catalog: Catalog, ids: Iterable[int]) -> None:
     listed = [int(id) for id in ids]
     with catalog.writing() as db:
         _delete(db, listed)
-
-
-def _forget_caches(db: sqlite3.Connection, block: Block, vectors: np.ndarray) -> None:
-    """A cache compares ids, so it does not notice an item that gets another vector; it has to be built again."""
-    given = {stored.item.id: vector for stored, vector in zip(block.items, vectors, strict=True)}
-    ids, changed = list(given), set[str]()
-    for start in range(0, len(ids), _IDS_PER_STATEMENT):
-        some = ids[start : start + _IDS_PER_STATEMENT]
-        marks = ", ".join("?" * len(some))
-        rows = db.execute(f"SELECT id, modality, vector FROM items WHERE id IN ({marks})", some)
-        changed |= {modality for id, modality, vector in rows if vector != given[id].tobytes()}
-    db.executemany("DELETE FROM facts WHERE key = 'cached.' || ?", [(modality,) for modality in changed])
 
 
 def _delete(db: sqlite3.Connection, ids: list[int]) -> None:

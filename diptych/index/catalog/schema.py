@@ -41,8 +41,8 @@ _WRITING = ("temp_store = MEMORY", "cache_size = -65536")
 _READING = ("temp_store = DEFAULT",)
 _SETTINGS = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON")
 
-# Ids of items are never reused and an item's vector never changes, so a cache finds what it lacks by comparing ids.
-# The triggers count every change of items.
+# New items get ids that were never used, and an item's vector never changes, so a cache finds what it lacks by
+# comparing ids; where ids come from elsewhere, `LocalStore.put` sees to that. The triggers count every change of items.
 _ADDED = """, partial TEXT,
   reading INTEGER NOT NULL DEFAULT 1, tokenizing INTEGER NOT NULL DEFAULT 1"""  # since format 2
 _SCHEMA = f"""

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diptych.index import caches
+from diptych.index.cached_rows import CachedRows
 from diptych.index.catalog import browsing
 from diptych.index.catalog.moving import blocks_of, put_block, remove_items
 from diptych.index.catalog.schema import MODALITIES
@@ -122,6 +123,7 @@ class LocalStore:
     def __init__(self, folder: SearchableFolder):
         self.folder = folder
         self._passed: _Passed | None = None
+        self._cached_rows: dict[Modality, CachedRows] = {}
 
     @property
     def name(self) -> str:
@@ -282,7 +284,23 @@ class LocalStore:
 
     def put(self, block: Block) -> None:
         """As `Store.put`."""
-        put_block(self.folder.catalog, block)
+        put_block(self.folder.catalog, block, outdated=self._outdated_by(block))
+
+    def _outdated_by(self, block: Block) -> set[Modality]:
+        """The modalities whose recorded cache has another vector under an id of this block. The refresh of a cache
+        compares ids alone, so it would keep that vector: of an item that changed, or was removed and comes again."""
+        facts, ids = self.folder.catalog.facts(), np.array([stored.item.id for stored in block.items], np.int64)
+        if not len(ids) or block.vectors.shape != (len(ids), facts["dim"]):
+            return set()  # a block of another shape is refused
+        modalities = np.array([stored.item.modality for stored in block.items])
+        found: set[Modality] = set()
+        for modality in MODALITIES:
+            is_one, stamp = modalities == modality, facts.get(f"cached.{modality}")
+            if stamp and is_one.any():
+                rows = self._cached_rows.setdefault(modality, CachedRows(self.folder.index_dir, modality))
+                if rows.differ(stamp, ids[is_one], np.ascontiguousarray(block.vectors[is_one], "<f2")):
+                    found.add(modality)
+        return found
 
     def remove(self, ids: Iterable[int]) -> None:
         """As `Store.remove`; files without items are removed as well."""
@@ -305,6 +323,7 @@ class LocalStore:
     def prepare(self, progress: Progress = lambda done, total: None) -> None:
         """As `Store.prepare`: brings the search structures up to date."""
         catalog = self.folder.catalog
+        self._cached_rows.clear()
         caches.refresh(catalog, self.folder.index_dir, catalog.facts(), catalog.counts(), on_build=progress)
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:

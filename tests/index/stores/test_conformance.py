@@ -222,6 +222,28 @@ def test_a_vector_that_is_replaced_is_found_by_searches(empty: MadeStore) -> Non
         assert after == pytest.approx({other: cosine for other, cosine in before.items() if other != id}, abs=1e-3)
 
 
+@pytest.mark.parametrize("opens_again", [False, True], ids=["the same store", "another process"])
+def test_a_vector_that_comes_again_after_its_removal_is_found_by_searches(empty: MadeStore, opens_again: bool) -> None:
+    """Nothing is prepared between, as in a copy that is interrupted and goes on from a source that changed."""
+    store = filled(empty, Block(BLOCK.items[:20], BLOCK.vectors[:20]))
+    with store.writing():
+        store.prepare()
+    id, modality, query = BLOCK.items[0].item.id, BLOCK.items[0].item.modality, BLOCK.vectors[5].astype(np.float32)
+    before = dict(zip(*store.select(modality, Filters()).search(query, 20), strict=True))
+    with store.writing():
+        store.remove([id])
+    later = empty.again() if opens_again else store
+    with later.writing():
+        later.put(Block(BLOCK.items[20:25], BLOCK.vectors[20:25]))
+        later.put(Block(BLOCK.items[:1], BLOCK.vectors[5:6]))
+        later.remove([stored.item.id for stored in BLOCK.items[20:25]])
+        later.prepare()
+    for one in (later, empty.again()):
+        after = dict(zip(*one.select(modality, Filters()).search(query, 20), strict=True))
+        assert after.pop(id) == pytest.approx(1, abs=1e-3)
+        assert after == pytest.approx({other: cosine for other, cosine in before.items() if other != id}, abs=1e-3)
+
+
 @pytest.mark.parametrize("length", [0, 1e-7, 0.5, np.nan, np.inf])
 def test_vectors_that_are_not_of_unit_length_are_refused_at_the_door(empty: MadeStore, length: float) -> None:
     store = filled(empty, Block(BLOCK.items[:5], BLOCK.vectors[:5]))

@@ -82,6 +82,38 @@ def test_few_ids_are_kept(made: MadeStore, asked: list[str], monkeypatch: pytest
     assert len(asked) == 2  # OTHERS put SOME out, and SOME was kept again
 
 
+def test_items_that_come_again_as_they_were_leave_the_search_structures_as_they_are(made: MadeStore) -> None:
+    """Only another vector has them built anew: at a million, that takes minutes."""
+
+    def generations() -> set[str]:
+        return {path.name.partition(".")[0] for path in Path(made.store.cache_dir).glob("nearest-*/*.vectors")}
+
+    before, some = generations(), slice(40, 60)
+    with made.store.writing():
+        made.store.remove([stored.item.id for stored in BLOCK.items[some]])
+        made.store.put(Block(BLOCK.items[some], BLOCK.vectors[some]))
+        made.store.put(stored_block(range(301, 401)))
+        made.store.prepare()
+    assert generations() == before
+    with made.store.writing():
+        made.store.put(Block(BLOCK.items[some], BLOCK.vectors[some][::-1]))
+        made.store.prepare()
+    assert generations().isdisjoint(before)
+    assert len(before) == 2
+
+
+def test_a_refresh_reads_no_vectors_but_those_that_are_new(made: MadeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(made.store, LocalStore)
+    catalog = made.store.folder.catalog
+    rows, statements = catalog.rows, list[str]()
+    monkeypatch.setattr(catalog, "rows", lambda sql, values=(): statements.append(sql) or rows(sql, values))
+    with made.store.writing():
+        made.store.put(stored_block(range(301, 303)))
+        made.store.prepare()
+    assert all("id IN" in sql for sql in statements if "vector" in sql)
+    assert any("vector" in sql for sql in statements)
+
+
 def test_filters_read_no_items_with_their_vectors(made: MadeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million vectors are a gigabyte."""
     assert isinstance(made.store, LocalStore)
