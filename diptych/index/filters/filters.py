@@ -35,6 +35,7 @@ _ANY_DATE = (
 )
 _ENDING = re.compile(r"\*\.[a-z0-9]+", re.I | re.A)
 _DATE_TEMPLATE = "2000-01-01T00:00:00"  # completes a partial date
+_MOST = 1 << 62  # SQLite's integers have 64 bits
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ class Filters:
             yield _path_condition(self.path, self.subfolder)
         for column, least in (("width", self.min_width), ("height", self.min_height)):
             if least is not None:
-                yield f"files.{column} >= ?", [least]
+                yield f"files.{column} >= ?", [min(least, _MOST)]
         if self.min_megapixels is not None:
-            yield "files.width * files.height >= ?", [round(self.min_megapixels * 1e6)]
+            yield "files.width * files.height >= ?", [round(min(self.min_megapixels * 1e6, _MOST))]
         if self.orientation:
             sign = {"landscape": ">", "portrait": "<", "square": "="}[self.orientation]
             yield f"files.width {sign} files.height", []

@@ -27,6 +27,8 @@ T = TypeVar("T")
 _LOGGERS = ("pymilvus", "pymilvus.milvus_client", "pymilvus.bulk_writer")  # those with handlers of their own
 _TEMPLATES, _INFIX, _HALF = (2, 5), (2, 4), (2, 4)  # the versions of servers that have them
 _MOST_ROWS = 16_384  # that a server finds at once
+# pymilvus asks an idle server every ten seconds whether it is there, for which Milvus Lite ends the connection
+_NO_PINGS = {"grpc.keepalive_time_ms": (1 << 31) - 1, "grpc.keepalive_permit_without_calls": 0}
 
 _quiet = threading.local()
 _importing = threading.Lock()
@@ -181,14 +183,14 @@ class Connection:
             if self._lite is None:
                 raise IndexDirectoryError(f"{self.name}: there is no such file; copy an index there first.")
             self._lite.on_stop[id(self)] = self._drop
-            uri, credentials = self._lite.uri, {}
+            uri, more = self._lite.uri, {"grpc_options": _NO_PINGS}
         else:
-            uri, credentials = self._checked_uri(deadline), self._credentials()
+            uri, more = self._checked_uri(deadline), self._credentials()
         left_s = max(deadline - time.monotonic(), 0.01)
-        self._client = milvus_client(uri, timeout=left_s, dedicated=True, **credentials)
+        self._client = milvus_client(uri, timeout=left_s, dedicated=True, **more)
         return self._client
 
-    def _credentials(self) -> dict[str, str]:
+    def _credentials(self) -> dict[str, Any]:
         return {"token": self.address.token, "db_name": self.address.database}
 
     def _checked_uri(self, deadline: float) -> str:
@@ -223,8 +225,9 @@ def _silently() -> Iterator[None]:
 
 def _imported() -> type[MilvusClient]:
     """pymilvus's client. Its import would read a file .env of any folder above it into this process's environment, and
-    adds handlers that print each failed call."""
+    adds handlers that print each failed call. gRPC itself would print that a connection ends."""
     with _importing:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         before = os.environ.get("PYTHON_DOTENV_DISABLED")
         os.environ["PYTHON_DOTENV_DISABLED"] = "1"
         try:

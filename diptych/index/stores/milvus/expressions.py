@@ -23,6 +23,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\
 _ENDING = re.compile(r"\*\.[a-z0-9]+", re.I | re.A)
 _WORDS = re.compile(r"[a-z0-9]+")
 _DATE_LENGTH = len("2000-01-01")
+_MOST = (1 << 62) - 1  # Milvus's integers have 64 bits; larger than this is nothing
 _SLACK = timedelta(days=2)  # more than any zone's distance from any other
 
 
@@ -93,9 +94,9 @@ def _parts(filters: Filters, updated_at: str | None, has_infix: bool) -> Iterato
         yield _path(filters.path, filters.subfolder)
     for field, least in (("width", filters.min_width), ("height", filters.min_height)):
         if least is not None:
-            yield Expression(f"{field} >= {{{field}}}", {field: math.ceil(least)})
+            yield Expression(f"{field} >= {{{field}}}", {field: min(math.ceil(least), _MOST)})
     if filters.min_megapixels is not None:
-        yield Expression("pixels >= {pixels}", {"pixels": round(filters.min_megapixels * 1e6)})
+        yield Expression("pixels >= {pixels}", {"pixels": round(min(filters.min_megapixels * 1e6, _MOST))})
     if filters.orientation:
         yield Expression("shape == {shape}", {"shape": filters.orientation})
     if filters.kind:
@@ -138,7 +139,8 @@ def _nanoseconds(date: str, more: timedelta) -> int | None:
     """A date of any precision as the time of a file; None where Python cannot tell."""
     try:
         whole = datetime.fromisoformat(date[:_DATE_LENGTH] + "2000-01-01"[len(date) :])
-        return int((whole + more - datetime(1970, 1, 1)).total_seconds()) * 10**9
+        found = int((whole + more - datetime(1970, 1, 1)).total_seconds()) * 10**9
+        return max(-_MOST, min(found, _MOST))
     except (OverflowError, ValueError):
         return None
 

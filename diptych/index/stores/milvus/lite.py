@@ -128,9 +128,9 @@ def _started(file: str, folder: str) -> tuple[Any, Any]:
     from milvus_lite.adapter.grpc.server import start_server_in_thread
     from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 
+    if not os.path.isdir(os.path.dirname(file)):
+        raise StoreError(f"{file} cannot be made: its folder does not exist.")
     try:
-        if not os.path.isdir(os.path.dirname(file)):
-            raise StoreError(f"{file} cannot be made: its folder does not exist.")
         server, db, _ = start_server_in_thread(file, host=f"unix:{folder}/milvus", port=0)
     except DataDirLockedError:
         raise IndexBusyError(

@@ -91,3 +91,20 @@ def test_all_texts_of_an_expression_are_values(filters: Filters, has_infix: bool
 )  # fmt: skip
 def test_an_expression_knows_whether_it_says_all(filters: Filters, is_exact: bool) -> None:
     assert expression_of(filters).is_exact is is_exact
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(min_width=1 << 70),
+        Filters(min_height=10**300),
+        Filters(min_megapixels=1e300),
+        Filters(since="9999-12-31", file_dates=True),
+        Filters(until="0001", file_dates=True),
+    ],
+)
+def test_numbers_fit_into_64_bits_in_every_store(filters: Filters) -> None:
+    numbers = [value for value in expression_of(filters).values.values() if isinstance(value, int)]
+    numbers += [value for value in filters.condition()[1] if isinstance(value, int)]
+    assert numbers
+    assert all(-(1 << 63) <= number < 1 << 63 for number in numbers)
