@@ -8,14 +8,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from diptych.scenes.scene import Scenes, write_shards
 from diptych.serve.service import Service
+from tests.collect.little_web import Handler, Reply, Web, has_many_loopback_addresses, image, little_web, page
 from tests.conftest import Cli
+from tests.drawn_archives import page as archived_page
+from tests.drawn_archives import zipped
 from tests.postgresql import server
 
 pytestmark = pytest.mark.precision
@@ -25,12 +28,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.strip()]
 DATABASE = "postgresql://localhost/media"  # which the tests start
+SITE = "https://example.org/gallery/"  # as well
 EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/, one of them twice, captions.txt, pairs/, classes/, sketches/, suite.toml and a model folder."""
+    """photos/, one of them twice, captions.txt, pairs/, classes/, sketches/, archives/, suite.toml and a model."""
     from diptych.embedder import BUNDLED
 
     folder = tmp_path_factory.mktemp("readme")
@@ -47,7 +51,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.image.save(class_folder / f"{index}.png")
     (folder / "suite.toml").write_text(re.search(r"```toml\n(.*?)```", README, flags=re.DOTALL)[1])  # type: ignore[index]
     (folder / "model").symlink_to(BUNDLED)
+    (folder / "archives").mkdir()
+    (folder / "archives" / "0.warc.gz").write_bytes(zipped([archived_page(0), archived_page(1)]))
     return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Web]:
+    """A gallery of the photos, and urls.csv with their addresses."""
+    if not has_many_loopback_addresses():
+        pytest.skip("one loopback address")
+    captions = [scene.captions[0] for scene in Scenes(6, size_px=128)]
+
+    def gallery(web: Web, asked: Handler, path: str, query: str) -> Reply:
+        if path == "/":
+            return Reply(page(*(image(f"/scene-{at}.png", caption) for at, caption in enumerate(captions))))
+        file = folder / "photos" / path[1:]
+        return Reply(file.read_bytes(), "image/png") if file.is_file() else Reply("", "text/plain", 404)
+
+    with little_web({"gallery": gallery}) as web:
+        rows = [f"{web.url('gallery', f'/scene-{at}.png')},{caption}" for at, caption in enumerate(captions)]
+        (folder / "urls.csv").write_text("\n".join(["url,caption", *rows]), encoding="utf-8")
+        yield web
 
 
 @pytest.fixture
@@ -68,13 +93,23 @@ def start_and_end(service: Service, on_start: Callable[[str], None], **_: object
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])
-def test_commands(command: str, briefly: None, cli: Cli) -> None:
+def test_commands(command: str, briefly: None, cli: Cli, request: pytest.FixtureRequest) -> None:
     """In this process: a shell would split them as shlex does, and start Python for each."""
     if DATABASE in command:
         command = command.replace(DATABASE, server().address())
+    if command.startswith("diptych collect"):
+        command = on_loopback(command, request.getfixturevalue("site"))
     said = cli(*shlex.split(command)[1:])
     assert said.code == 0, said.err
     assert said.out.strip()
+
+
+def on_loopback(command: str, site: Web) -> str:
+    """The command with a host of this machine, of which it may ask without pauses."""
+    host = site.hosts["gallery"].partition(":")[0]
+    command = command.replace(SITE, site.url("gallery")).replace("--domain example.org", f"--domain {host}")
+    more = {"crawl": "--delay 0.01", "list": f"--i-own-these {host}"}
+    return f"{command} {more.get(command.split()[2], '')}"
 
 
 @pytest.mark.parametrize("index", range(len(EXAMPLES)))

@@ -57,7 +57,8 @@ def command(start_urls: tuple[str, ...], out: str, as_json: bool, **given: Any) 
     """Collect pictures with the words near them from web pages, from START_URLs on, into WebDataset shards in OUT.
 
     Each host is asked for its robots.txt first, and for one thing at a time. Reservations against training (noai,
-    noimageai, tdm-reservation) are obeyed. The same command goes on where an earlier one ended.
+    noimageai, tdm-reservation) are obeyed. Captions that a whole site repeats stay: `diptych collect filter` leaves
+    them out. The same command goes on where an earlier one ended.
 
     \b
     diptych collect crawl https://example.org/gallery/ pairs/ --contact me@example.org --size 512

@@ -67,7 +67,8 @@ def command(lists: tuple[str, ...], out: str, as_json: bool, max_mb: float, memo
 
     A LIST is a table with a column of addresses and one of captions, as CSV, TSV, Parquet, JSON or JSON lines, or a
     folder of such tables: LAION's, CC12M's and DataComp's are known. Hosts are asked as their robots.txt and
-    tdm-reservation permit. The same command goes on where an earlier one was interrupted.
+    tdm-reservation permit. Captions that a whole site repeats stay: `diptych collect filter` leaves them out. The same
+    command goes on where an earlier one was interrupted.
 
     \b
     diptych collect list pairs.parquet pairs/ --contact me@example.org --size 256
