@@ -112,7 +112,7 @@ def balanced(
     try:
         with spool.open("w", encoding="ascii") as file:
             for path, chosen in zip(paths, kept, strict=True):
-                read = read_shard(path, size=None, rules=_ALL, skipped=~chosen) if chosen.any() else ()
+                read = read_shard(path, size=None, rules=_ALL, skipped=(~chosen).tolist()) if chosen.any() else ()
                 lines = [_line(usable(pair)) for _, pair in read if isinstance(pair, Pair)]
                 if len(lines) != chosen.sum():
                     raise DataError(f"{path} has changed while it was filtered; filter it again, into another folder.")

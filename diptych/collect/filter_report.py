@@ -117,7 +117,7 @@ def _read(paths: Sequence[Path], looks: Looks, sets: int, rows: Sequence[int]) -
         start, stop = looks.starts[sets + number], looks.starts[sets + number + 1]
         if shown[start:stop].any():
             own = np.flatnonzero(shown[start:stop])
-            read = read_shard(path, size=None, rules=_ALL, skipped=~shown[start:stop])
+            read = read_shard(path, size=None, rules=_ALL, skipped=(~shown[start:stop]).tolist())
             for at, (_, pair) in zip(own, read, strict=False):
                 if isinstance(pair, Pair):
                     yield int(start + at), pair

@@ -108,7 +108,8 @@ class Frontier:
                 (host,),
             ).fetchone()
             if row is not None:
-                job = Job(kind, *row[:5], _found_of(row[5]) if kind == "picture" else None)
+                found = _found_of(row[5]) if kind == "picture" else None
+                job = Job(kind, *row[:5], found=found)
                 if job.tries < self._limits.tries:
                     return job
                 self.leave_out(job, "failed", CRASHED)

@@ -35,7 +35,8 @@ def in_json_ld(text: str) -> list[Described]:
             addresses = [*_addresses(node.get("contentUrl")), *_addresses(node.get("url"))][:1]
         else:  # a thing with pictures: its texts describe them
             addresses = _addresses(node.get("image"))
-        words = tuple(Words.of(text, "schema.org") for name in _TEXTS if isinstance(text := node.get(name), str))
+        texts = [node.get(name) for name in _TEXTS]
+        words = tuple(Words.of(text, "schema.org") for text in texts if isinstance(text, str))
         licence = next(iter(_addresses(node.get("license"))), "")
         found += [Described(address, words, licence) for address in addresses]
     return found

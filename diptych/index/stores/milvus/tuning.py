@@ -39,7 +39,7 @@ def prepare(collection: Collection, sample: Sample, progress: Progress, *, exact
     half to twice as many rows stays. `progress` gets the steps that are done, and all."""
     progress(0, _STEPS)
     collection.flush(timeout_s=_STEP_LIMIT_S)
-    sizes = {modality: collection.count(modality) for modality in MODALITIES}
+    sizes: dict[Modality, int] = {modality: collection.count(modality) for modality in MODALITIES}
     known = collection.description().settings
     if _holds(known, sizes, exact_up_to):
         progress(_STEPS, _STEPS)
