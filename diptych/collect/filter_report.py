@@ -76,7 +76,9 @@ class _Examples:
         self._removed, self._pictures = Removed(), dict[str, list[PictureExample]]()
 
     def add(self, pair: Pair, reasons: Sequence[str], *, is_blurred: bool) -> None:
-        caption = masked(pair.captions[0].text)[:_MOST_CHARACTERS] if pair.captions else ""
+        caption = masked(pair.captions[0].text) if pair.captions else ""
+        if len(caption) > _MOST_CHARACTERS:
+            caption = f"{caption[: _MOST_CHARACTERS - 1].rstrip()}…"
         for reason in reasons:
             self._removed.add(caption, reason)
             if example := _example(pair, caption, is_blurred=is_blurred):

@@ -81,6 +81,9 @@ def read_list(
         rows, names = table.rows, table.names
     head = list(islice(rows, _HEAD))
     names = list(dict.fromkeys(name for row in head for name in row)) if names is None else names
+    if not names:
+        unread = f" ({', '.join(f'{number:,} {reason}' for reason, number in skipped.items())})" if skipped else ""
+        raise DataError(f"{path} has no rows{unread}; wanted a row for each picture, with its address and caption.")
     require_few(len(names), str(path))
     chosen = choose(names, head, str(path), url_column, captions)
     for row in chain(head, rows):

@@ -19,6 +19,7 @@ from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.removed import read_removed
 from diptych.collect.output.run_log import RunRecord, read_runs
 from diptych.collect.output.shard_writer import shard_files
+from diptych.display.counting import counted
 from diptych.display.escaping import escape_control_characters
 from diptych.errors import DataError
 from diptych.extras import require
@@ -169,7 +170,8 @@ def _markdown(facts: Mapping[str, Any]) -> str:
 
 def _composition(facts: Mapping[str, Any]) -> list[str]:
     text = (
-        f"{facts['pairs']:,} pairs of a picture with {facts['captions']:,} captions, in {facts['shards']:,} shards. "
+        f"{counted(facts['pairs'], 'pair')} of a picture with {counted(facts['captions'], 'caption')}, in "
+        f"{counted(facts['shards'], 'shard')}. "
         "Each has the address of its picture and of its page, the time, the licence and language that were stated, "
         "hashes of the file and of its pixels, its sizes, and where on the page each caption stood."
     )
@@ -210,8 +212,8 @@ def _cleaning(facts: Mapping[str, Any]) -> list[str]:
 def _maintenance(facts: Mapping[str, Any]) -> list[str]:
     return [
         "## Maintenance",
-        f"{facts['removed on request']:,} pairs were removed because someone asked for it, and "
-        f"{facts['requests remembered']:,} requests are remembered, as salted hashes, for later runs. "
+        f"Removed because someone asked for it: {counted(facts['removed on request'], 'pair')}. Remembered for later "
+        f"runs, as salted hashes: {counted(facts['requests remembered'], 'request')}. "
         "`diptych collect forget` removes more, from indexes too, and names the models that were trained on it. To be "
         "written: whom to ask.",
     ]

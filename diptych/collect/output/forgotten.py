@@ -30,6 +30,7 @@ Kind = Literal["url", "domain", "sha256"]
 _HASH_BYTES = 16
 _PORTS = {"http": 80, "https": 443}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")  # an empty label would cover nothing
 
 
 class _Memory(NamedTuple):
@@ -99,7 +100,7 @@ def name_of(kind: Kind, text: str) -> str:
     host, rest = _split(text if "://" in text else f"//{text}")
     if kind == "url" and host and "://" in text:
         return f"url {host}{rest}"
-    if kind == "domain" and re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", host) and rest == "/":
+    if kind == "domain" and _HOST.fullmatch(host) and rest == "/" and "@" not in text:  # a mail address is no domain
         return f"domain {host}"
     wanted = "an address such as https://example.org/a.jpg" if kind == "url" else "a name such as example.org"
     raise ArgumentError(f"{text!r:.100} is no {kind}; wanted {wanted}.", argument=kind)

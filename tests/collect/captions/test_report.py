@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from diptych.collect.captions.report.page import Part, write_report
+from diptych.collect.captions.report.page import Part, PictureExample, write_report
 from diptych.collect.captions.report.removed import EXAMPLES, Removed
 
 RULES = {"interface": "buttons", "personal-data": "addresses", "date": "nothing but a date"}
@@ -52,6 +52,16 @@ def test_the_report_counts_and_shows_examples(tmp_path: Path) -> None:
     assert content["captions"]["rules"]["personal-data"]["examples"] == ["Boat, call ••• or •••"]
     first = path.read_bytes()
     assert write_report(tmp_path, {"Captions": Part(removed, RULES)}).read_bytes() == first
+
+
+def test_a_caption_under_its_picture_is_not_listed_once_more(tmp_path: Path) -> None:
+    removed = noted(["A heron", "A crane"])
+    pictures = {"interface": [PictureExample("data:,", "A heron")]}
+    html = write_report(tmp_path, {"Pairs": Part(removed, RULES, pictures)}).read_text(encoding="utf-8")
+    assert (html.count("A heron"), html.count("A crane")) == (1, 1)
+    pictures["interface"].append(PictureExample("data:,", "A crane"))
+    html = write_report(tmp_path, {"Pairs": Part(removed, RULES, pictures)}).read_text(encoding="utf-8")
+    assert 'class="examples"' not in html
 
 
 def test_a_set_of_which_nothing_was_removed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Lists as they are published: their columns are recognised, and what cannot be read is counted."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -118,3 +119,10 @@ def test_a_folder_of_parts(tmp_path: Path) -> None:
     assert [path.name for path in list_files(tmp_path)] == ["a.parquet", "b.parquet"]
     with pytest.raises(DataError, match=r"ends in \.md; wanted one of \.csv"):
         list_files(tmp_path / "notes.md")
+
+
+@pytest.mark.parametrize(("text", "told"), [("", "has no rows;"), ("}\n", "has no rows (1 ")])
+def test_a_table_without_rows_is_said_to_be_one(tmp_path: Path, text: str, told: str) -> None:
+    """Not that its columns have odd names, for there are none."""
+    with pytest.raises(DataError, match=re.escape(told)):
+        read(written(tmp_path, "list.jsonl", text))

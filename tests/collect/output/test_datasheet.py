@@ -84,7 +84,9 @@ def test_it_follows_a_removal(tmp_path: Path) -> None:
     refresh_datasheet(tmp_path)
     facts = json.loads((tmp_path / "datasheet.json").read_text())
     assert (facts["pairs"], facts["shards"], facts["removed on request"], facts["requests remembered"]) == (1, 1, 3, 1)
-    assert "a.org" not in (tmp_path / "datasheet.md").read_text()
+    page = (tmp_path / "datasheet.md").read_text()
+    assert "a.org" not in page
+    assert "1 pair of a picture with 2 captions, in 1 shard." in page
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_picture_is_known_by_its_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [("url", "example.org/a.jpg"), ("url", "https:///a.jpg"), ("url", ""), ("domain", ""), ("domain", "a b"),
+     ("domain", ".example.org"), ("domain", "example..org"), ("domain", "someone@example.org"),
      ("domain", "https://example.org/a.jpg"), ("sha256", "abc"), ("sha256", "g" * 64)],
 )  # fmt: skip
 def test_what_is_no_request_is_refused(tmp_path: Path, kind: Kind, text: str) -> None:

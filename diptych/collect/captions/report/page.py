@@ -92,10 +92,16 @@ def _rows(part: Part) -> list[_Row]:
     return [
         _Row(
             name, part.descriptions.get(name, ""), count, _share(count, removed.seen),
-            max(1, round(100 * count / most)), removed.examples(name), part.pictures.get(name, ()),
+            max(1, round(100 * count / most)), _without_pictures(part, name), part.pictures.get(name, ()),
         )
         for name, count in sorted(removed.counts.items(), key=lambda item: (-item[1], item[0]))
     ]  # fmt: skip
+
+
+def _without_pictures(part: Part, name: str) -> list[str]:
+    """The examples of a rule that do not stand under a picture already."""
+    shown = {picture.caption for picture in part.pictures.get(name, ())}
+    return [text for text in part.removed.examples(name) if text not in shown]
 
 
 def _idle(part: Part) -> list[tuple[str, str]]:
