@@ -33,13 +33,13 @@ _CREDITED = (
     r"|credit line|créditos?|bildquelle|bildnachweis|fotocredit|fotoquelle|quelle|source|sources|fuente|fonte|źródło"
     r"|fot\.?|bron|источник|photographer|fotograf|copyright|courtesy|grafik|design)"
 )
-# One of these words is in a caption that the pattern of credits matches.
-CREDIT_WORDS = frozenset(
+# One of these words is in a caption that the pattern of credits matches, or it begins with one of _BY.
+_BY = ("By ", "Von ", "Par ", "Por ")
+_CREDIT_WORDS = frozenset(
     """photo photos photograph photographed photography photographer image images picture pic foto fotos
     fotografía fotograf bild bilder imagen immagine imagem illustration illustrated drawing artwork video shot
     taken crédit crédits credit credits crédito créditos bildquelle bildnachweis fotocredit fotoquelle quelle
-    source sources fuente fonte źródło fot bron источник фото фотография copyright courtesy gentile by von par
-    por 撮 写 提 图 摄 攝 사진 फोटो फ़ोटो تصوير צילום cortesía l'aimable grafik design""".split()  # noqa: SIM905
+    source sources fuente fonte źródło fot bron источник фото фотография photographs copyright courtesy gentile 撮 写 提 图 摄 攝 사진 फोटो फ़ोटो تصوير צילום cortesía l'aimable grafik design""".split()  # noqa: SIM905
 )
 _AGENCY = (
     r"(?i:Reuters|AP|AFP|dpa|EPA|ANSA|EFE|APA|PTI|ANI|TASS|Xinhua|Getty(?:\s?Images)?|i?Stock(?:photo)?|Shutterstock"
@@ -130,13 +130,19 @@ def mark_of(index: int) -> str:
     return chr(0xFDD0 + index)
 
 
-def taken(text: str, rules: Collection[str], order: tuple[str, ...]) -> str:
-    """The caption with a mark in place of all that the patterns of these rules match; `order` numbers the rules."""
+def may_credit(text: str, tokens: Collection[str]) -> bool:
+    """Whether a caption of these words may name who made the picture; the pattern of credits is slow."""
+    return text.startswith(_BY) or not _CREDIT_WORDS.isdisjoint(tokens)
+
+
+def taken(text: str, rules: Collection[str], order: tuple[str, ...], *, credited: bool = True) -> str:
+    """The caption with a mark in place of all that the patterns of these rules match; `order` numbers the rules.
+    `credited` False leaves out credits, for a caption that has none (`may_credit`)."""
     has_digit = any(map(str.isdigit, text))
     lower = text.casefold()
     for rule, gate, found in PATTERNS:
         is_possible = has_digit if gate == ("0",) else not gate or any(sign in lower for sign in gate)
-        if rule in rules and is_possible:
+        if rule in rules and is_possible and (credited or found is not _CREDIT):
             mark = f" {mark_of(order.index(rule))} "
             text = found.sub(mark, text) if rule != "camera" else _exposures(found, text, mark)
     return text

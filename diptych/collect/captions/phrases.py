@@ -14,6 +14,9 @@ _FILE = Path(__file__).with_name("boilerplate.toml")
 Reach = Literal["words", "sentence", "text", "weak"]  # what a phrase takes
 
 
+_NONE: Mapping[str, tuple[int, ...]] = {}
+
+
 class Phrase(NamedTuple):
     """The rule that a phrase belongs to, and what it takes: its words, with the rest of its sentence,
     or all. A weak word takes itself where it has company."""
@@ -36,19 +39,22 @@ class Phrases:
     def __init__(self, phrases: Mapping[str, Phrase]):
         """`phrases` by their text; 0 stands for any number."""
         self._phrases: dict[str, Phrase] = {}
-        self._lengths: dict[str, tuple[int, ...]] = {}
+        # By the first word and the second ("" for a phrase of one word): "a" begins many phrases, "a boat" none.
+        self._lengths: dict[str, dict[str, tuple[int, ...]]] = {}
         for text, phrase in phrases.items():
             tokens = ["0" if token.isdigit() else token for token in tokens_of(text)]
             self._phrases[joined(tokens)] = phrase
-            lengths = {*self._lengths.get(tokens[0], ()), len(tokens)}
-            self._lengths[tokens[0]] = tuple(sorted(lengths, reverse=True))
+            seconds, second = self._lengths.setdefault(tokens[0], {}), "".join(tokens[1:2])
+            seconds[second] = tuple(sorted({*seconds.get(second, ()), len(tokens)}, reverse=True))
 
     def find(self, tokens: Sequence[str]) -> Iterator[PhraseMatch]:
         """The phrases in a caption's words (numbers written as 0), from left to right, without overlap."""
         at, count = 0, len(tokens)
         lengths, phrases = self._lengths.get, self._phrases.get
         while at < count:
-            for length in lengths(tokens[at], ()):
+            seconds = lengths(tokens[at], _NONE)
+            second = tokens[at + 1] if at + 1 < count else ""
+            for length in (*seconds.get(second, ()), *(seconds.get("", ()) if second else ())) if seconds else ():
                 phrase = phrases(joined(tokens[at : at + length])) if at + length <= count else None
                 if phrase:
                     yield PhraseMatch(at, at + length, phrase)

@@ -15,7 +15,7 @@ from diptych.collect.captions.keyword_lists import is_keyword_list
 from diptych.collect.captions.languages import Languages, all_function_words
 from diptych.collect.captions.letters import is_word, letter_share, tokens_of
 from diptych.collect.captions.looks import has_markup, whole_caption
-from diptych.collect.captions.patterns import CREDIT_WORDS, mark_of, taken
+from diptych.collect.captions.patterns import mark_of, may_credit, taken
 from diptych.collect.captions.personal import personal_data
 from diptych.collect.captions.phrases import PhraseMatch, boilerplate_of
 from diptych.collect.captions.repeated import RepeatedCaptions, host_of
@@ -128,8 +128,10 @@ class CaptionRules:
     def _by_words(self, text: str, language: str, *, is_plain: bool = False) -> str | None:
         """The rule that leaves no word of a caption, or what speaks against its words."""
         tokens = tokens_of(text)
-        if not is_plain or not CREDIT_WORDS.isdisjoint(tokens):
-            tokens = tokens_of(taken(text, self._taking, _ORDER))
+        credited = may_credit(text, tokens)
+        if not is_plain or credited:
+            rest = taken(text, self._taking, _ORDER, credited=credited)
+            tokens = tokens if rest == text else tokens_of(rest)
         numbered = tokens if is_plain else ["0" if token.isdigit() else token for token in tokens]
         matches = [*self._phrases.find(numbered)]
         if rule := next((match.phrase.rule for match in matches if match.phrase.reach == "text"), None):
