@@ -5,10 +5,12 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from collect.archives.test_reading import picture
 from drawn_archives import page, response, zipped
+from untrusted.test_downloading import Server, server  # noqa: F401
 
 from diptych.collect.archives import job
 from diptych.collect.archives.job import ReadArchive, collect_archives, in_processes, in_this_process
@@ -132,3 +134,21 @@ def test_archives_are_listed(folder: Path, tmp_path: Path) -> None:
 def test_unknown_rules_are_refused_before_anything_is_read(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="no rule"):
         collect_archives([str(folder)], tmp_path / "out", rules=ArchiveRules(disabled=("wrong",)))
+
+
+def test_an_archive_at_an_address_goes_on_by_range(folder: Path, tmp_path: Path, server: Server) -> None:  # noqa: F811
+    content, half = (folder / "0.warc.gz").read_bytes(), 200
+
+    def answer(request: str, handler: Any) -> None:
+        start = half if f"Range: bytes={half}-" in request else 0
+        status = "206 Partial Content" if start else "200 OK"
+        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content) - start}", 'ETag: "1"', "Accept-Ranges: bytes"]
+        lines += [f"Content-Range: bytes {start}-{len(content) - 1}/{len(content)}"] if start else []
+        body = content[start:] if start else content[:half]  # the connection breaks off
+        handler.wfile.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
+
+    server.answers["/0.warc.gz"] = answer
+    result = collect_archives([server.address("/0.warc.gz")], tmp_path / "out", read=in_this_process)
+    assert (result.found, result.pairs, result.lost, result.flawed) == (1, 1, {}, {})
+    gets = [request for request in server.asked if request.startswith("GET")]
+    assert [f"bytes={half}-" in request for request in gets] == [False, True]
