@@ -15,6 +15,7 @@ LASTING = {
     "diptych.collect.captions.languages.all_function_words",
     "diptych.collect.captions.languages.function_words",
     "diptych.collect.captions.phrases.boilerplate",
+    "diptych.collect.captions.phrases.boilerplate_of",
     "diptych.data.tables.parquet_pages._chunks_of_groups",
     "diptych.engines.openvino_runtime.core",
     "diptych.checkpoint.formats.name_table._pattern",

@@ -124,16 +124,15 @@ class _Reading:
         """The record, read to its end; None where it is of no use."""
         promised, type_of, get = record.content_length, record.record_type, record.headers.get
         kind = next(name for known, name in _TYPES if known == type_of)
-        # FastWARC skips the content of what is not read; where the file ends within it, the look at its end tells
-        if kind == "metadata" and "json" not in (get("Content-Type") or ""):
-            self._counts["of another type"] += 1
-            return None
         if promised > MAX_RECORD_BYTES:
             self._counts[TOO_LARGE] += 1
             return None
         content = record.reader.read()
         if len(content) != promised or (not promised and get("Content-Length") is None):
             self._counts[CUT] += 1
+            return None
+        if kind == "metadata" and not content.lstrip().startswith(b"{"):  # sooner known than by its header
+            self._counts["of another type"] += 1
             return None
         # A member of gzip has a checksum, which FastWARC compares
         if not self._is_zipped and not _is_digest(get("WARC-Block-Digest"), content):

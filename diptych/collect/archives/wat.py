@@ -51,11 +51,12 @@ def _found(
     language = (
         {name.lower(): value for name, value in headers.items()}.get("content-language", "").split(",")[0].strip()
     )
-    relations = [*_maps(head.get("Link")), *_maps(page.get("Links"))]
+    links = [_texts(each) for each in _items(page.get("Links")) if _is_of_use(each)]
+    relations = [*_maps(head.get("Link")), *links]
     licences = (normalized(each.get("url", ""), base) for each in relations if "license" in each.get("rel", "").split())
     licence = next(filter(None, licences), "")
     pictures: dict[str, list[Words]] = {}
-    for link in _maps(page.get("Links")):
+    for link in links:
         if link.get("path", "").upper() == "IMG@/SRC":
             _add(pictures, normalized(link.get("url", ""), base, is_page=False), _words(link))
     for described in in_opengraph(metas):
@@ -79,8 +80,17 @@ def _name(meta: Mapping[str, str]) -> str:
     return (meta.get("property") or meta.get("name") or "").strip().lower()
 
 
+def _is_of_use(link: object) -> bool:
+    """Whether a link is a picture or may name the licence; most are neither."""
+    return isinstance(link, Mapping) and ("rel" in link or str(link.get("path", ""))[:3].upper() == "IMG")
+
+
+def _items(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
 def _maps(value: object) -> list[dict[str, str]]:
-    return [_texts(each) for each in value] if isinstance(value, list) else []
+    return [_texts(each) for each in _items(value)]
 
 
 def _texts(value: object) -> dict[str, str]:

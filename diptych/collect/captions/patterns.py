@@ -39,7 +39,8 @@ _CREDIT_WORDS = frozenset(
     """photo photos photograph photographed photography photographer image images picture pic foto fotos
     fotografía fotograf bild bilder imagen immagine imagem illustration illustrated drawing artwork video shot
     taken crédit crédits credit credits crédito créditos bildquelle bildnachweis fotocredit fotoquelle quelle
-    source sources fuente fonte źródło fot bron источник фото фотография photographs copyright courtesy gentile 撮 写 提 图 摄 攝 사진 फोटो फ़ोटो تصوير צילום cortesía l'aimable grafik design""".split()  # noqa: SIM905
+    source sources fuente fonte źródło fot bron источник фото фотография photographs copyright courtesy gentile
+    撮 写 提 图 摄 攝 사진 फोटो फ़ोटो تصوير צילום cortesía l'aimable grafik design""".split()  # noqa: SIM905
 )
 _AGENCY = (
     r"(?i:Reuters|AP|AFP|dpa|EPA|ANSA|EFE|APA|PTI|ANI|TASS|Xinhua|Getty(?:\s?Images)?|i?Stock(?:photo)?|Shutterstock"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -81,6 +81,7 @@ def boilerplate() -> Mapping[str, Phrase]:
     return phrases
 
 
-def boilerplate_of(rules: Collection[str]) -> Phrases:
+@cache
+def boilerplate_of(rules: frozenset[str]) -> Phrases:
     """The phrases of these rules."""
     return Phrases({text: phrase for text, phrase in boilerplate().items() if phrase.rule in rules})

@@ -30,6 +30,11 @@ _ORDER: tuple[Origin, ...] = (
 )  # fmt: skip
 _RANK = {origin: rank for rank, origin in enumerate(_ORDER)}
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_READ_WITHOUT_LINKS = (
+    "img", "amp-img", *_HEADINGS, "p", "html", "meta", "link", "base", 'script[type*="ld+json" i]',
+    "a[rel]", "area[rel]",
+)  # fmt: skip
+_READ = (*_READ_WITHOUT_LINKS, "a:not([rel])", "area:not([rel])")
 _NO_PAGE = re.compile(  # what is certainly no page is not asked for as one
     r"\.(?:jpe?g|png|webp|avif|gif|svgz?|ico|heic|tiff?|bmp|mp[34]|m4[av]|webm|og[gv]|mov|avi|wav|flac|pdf|epub|zip|"
     r"t?gz|bz2|xz|7z|rar|tar|exe|dmg|iso|apk|deb|rpm|css|js|json|woff2?|ttf|docx?|xlsx?|pptx?|csv)$",
@@ -97,7 +102,7 @@ def read_page(
         return Page(refusal=refusal)
     reading = _Reading(url, url, language=headers.get("content-language", "").split(",")[0].strip())
     reading.most_links = _MOST_LINKS if with_links else 0
-    for node in elements(tree):
+    for node in elements(tree, _READ if with_links else _READ_WITHOUT_LINKS):
         _read(reading, node)
     follows = not nofollow_in_headers(headers) and not nofollow_in_page(tree)
     links = tuple(reading.links)[:_MOST_LINKS] if follows else ()

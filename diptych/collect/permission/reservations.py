@@ -15,6 +15,7 @@ from diptych.untrusted.json import parse_json
 TDM = "tdm-reservation"
 TDM_PATH = "/.well-known/tdmrep.json"  # W3C TDM Reservation Protocol, "TDM file on the origin server"
 MAX_TDM_BYTES, _MOST_RULES = 1 << 20, 10_000
+_MOST_METAS = 100_000
 NOFOLLOW = "nofollow"
 # X-Robots-Tag and <meta name="robots">. The first two speak of training, the others keep a page or its pictures out of
 # every index, hence also out of a set of pairs.
@@ -133,5 +134,6 @@ def _refusal(tags: set[str]) -> str | None:
 
 def _metas(page: HTMLTree) -> Iterator[tuple[str, str]]:
     document = page.document
-    for element in document.query_selector_all("meta[name][content]") if document else ():
+    # As a slice: the list itself searches the page anew for each item
+    for element in document.query_selector_all("meta[name][content]")[:_MOST_METAS] if document else ():
         yield (element.getattr("name") or "").strip().lower(), element.getattr("content") or ""

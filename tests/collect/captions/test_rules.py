@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from diptych.collect.captions.letters import TOKEN, tokens_of
+from diptych.collect.captions.patterns import may_credit, taken
 from diptych.collect.captions.rules import RULES, CaptionRules
 from diptych.collect.pairs import Found, Words
 from diptych.errors import ArgumentError
@@ -29,6 +31,22 @@ def test_usable_captions_are_told_from_others(path: Path) -> None:
     assert sum(counts.values()) >= 400
     assert counts[True, True] / (counts[True, True] + counts[False, True]) >= 0.95, "precision"
     assert counts[True, True] / (counts[True, True] + counts[True, False]) >= 0.95, "recall"
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
+def test_no_credit_is_passed_over(path: Path) -> None:
+    order = tuple(RULES)
+    texts = [text for text, _ in labelled(path)] + ["By John Smith", "Photographs by Ann Lee", "撮影：山田太郎"]
+    credited = [text for text in texts if taken(text, ["copyright"], order) != text]
+    assert len(credited) > 10
+    for text in texts:
+        credits = may_credit(text, tokens_of(text))
+        assert taken(text, RULES, order, credited=credits) == taken(text, RULES, order)
+
+
+@pytest.mark.parametrize("text", ["A boat, 12 m; it's 3d O'Neill's 'x' 5_b 7's a''b", "99 12a a12 12 's 4'2", "_-_"])
+def test_words_of_ascii_are_those_of_any_script(text: str) -> None:
+    assert tokens_of(text) == TOKEN.findall(text.casefold())
 
 
 BY_RULE = {

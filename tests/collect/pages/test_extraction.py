@@ -141,3 +141,15 @@ def test_letters_survive_any_encoding(content: bytes, headers: dict[str, str]) -
 )
 def test_a_broken_page_raises_nothing(content: bytes) -> None:
     read_page(content, URL)
+
+
+def test_what_is_in_a_drawing_is_not_of_the_page() -> None:
+    drawing = "<svg><a href=/1><svg><a href=/2></a></svg></a><foreignObject><img src=a.jpg></foreignObject></svg>"
+    page = read_page(f"<body><a href=/0></a>{drawing}<a href=/3></a><img src=b.jpg>".encode(), URL)
+    assert page.links == ("http://site.org/0", "http://site.org/3")
+    assert [each.picture_url for each in page.found] == ["http://site.org/folder/b.jpg"]
+
+
+def test_a_page_without_its_links_has_its_licence() -> None:
+    page = read_page(b"<a href=/1>x</a><img src=b.jpg><a rel=license href=/free>y</a>", URL, with_links=False)
+    assert (page.links, [each.licence for each in page.found]) == ((), ["http://site.org/free"])
