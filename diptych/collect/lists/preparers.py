@@ -22,6 +22,7 @@ _START_S = 120.0  # for a process's imports on a busy machine
 _MOST_JSON, _MOST_BYTES = 1 << 20, 1 << 30  # of an answer; a process that announces more is broken
 MEMORY_BYTES = 2 << 30  # of address space of each process
 LIMIT_S = 60.0  # for a picture
+_PIPE_BYTES = 1 << 20
 
 
 class _Order(NamedTuple):
@@ -85,6 +86,7 @@ class _Preparer:
             *command_line(_PROGRAM), stdin=pipe, stdout=pipe, limit=1 << 20, **process_options()
         )
         assert self._process.stdin is not None
+        _widen(self._process.stdin)
         self._process.stdin.write(json.dumps(self._settings).encode() + b"\n")
         try:
             async with asyncio.timeout(_START_S):
@@ -156,3 +158,11 @@ class _Preparer:
             process.kill()
         code = await process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _widen(pipe: asyncio.StreamWriter) -> None:
+    """Let a pipe take most pictures with one write, where the system can: usually it takes 64 KB."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # Windows, macOS, a limit for this user
+        import fcntl
+
+        fcntl.fcntl(pipe.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

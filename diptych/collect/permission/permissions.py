@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from diptych.collect.permission.reservations import TDM, TDM_PATH, TdmRules
@@ -15,6 +16,7 @@ KEPT_S = 24 * 3600.0  # RFC 9309, section 2.4
 MAX_ORIGINS = 100_000
 
 
+@lru_cache(4096)  # an address is asked about several times in a row
 def origin_of(url: str) -> str:
     """Scheme, host and port: what one robots.txt speaks for. Raises ValueError for no address of http or https."""
     parts = urlsplit(url)
@@ -85,7 +87,7 @@ class Permissions:
         return None if robots is None or self._is_own(origin_of(url)) else robots.delay_s
 
     def _is_own(self, origin: str) -> bool:
-        return (urlsplit(origin).hostname or "") in self._own
+        return bool(self._own) and (urlsplit(origin).hostname or "") in self._own
 
     def _known(self, origin: str) -> _Origin:
         known = self._origins.get(origin)

@@ -18,7 +18,7 @@ def perceptual_hash(image: Image.Image) -> int:
     """The hash of a picture in any of the modes L and RGB: `BITS` bits, of which the first is the highest."""
     grey = image.convert("L").resize((GREY_PX, GREY_PX), Image.Resampling.BOX)
     found = (_COSINES @ np.asarray(grey, np.float32) @ _COSINES.T).ravel()
-    bits = found > np.median(found)
+    bits = found > np.partition(found, BITS // 2 - 1)[BITS // 2 - 1]  # the lower of the two in the middle
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

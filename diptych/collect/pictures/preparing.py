@@ -17,17 +17,20 @@ from diptych.collect.pictures.rules import PictureRules
 from diptych.errors import ArgumentError, ImageError
 from diptych.media import memory
 from diptych.media.formats.opener import MAX_PIXELS, Fits
-from diptych.media.images import draft_to, open_decoded
+from diptych.media.images import open_decoded
 from diptych.media.pixels.orientation import is_on_its_side, orientation
 from diptych.media.undecoded import metadata_of
 
 QUALITY = 95
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # formats that may stay as they are
 _LOOK_PX = 2 * GREY_PX  # a picture that stays as it is is decoded at this size at least
-_REDUCING_GAP = 3.0  # Pillow: from 3 on, mostly indistinguishable from resampling in one step
-# As near to Lanczos as OpenCV's area averaging is (by the root of the mean square over 20 photographs, 3.1 and 3.0
-# levels), in the same time; bicubic (1.5) takes 1.6 times as long.
+# As near to Lanczos as OpenCV's area averaging is, in the same time: over 20 photographs made 1.65 to 3 times smaller,
+# PSNR 38.3 to 38.8 dB (area averaging 37.9 to 39.2); bicubic (44.5) takes 1.3 times as long.
 _RESAMPLING = Image.Resampling.HAMMING
+# Pictures that become smaller by more: whole pixels are averaged first, down to 1.5 times the size at least, and a JPEG
+# is decoded at a fraction of its size, at least twice the target's. Bicubic then costs less than Hamming at once, and
+# is nearer to Lanczos: 3 times smaller 39.6 dB (area averaging 38.4), 4 times 39.4 (37.7), 6 times 40.7 (37.3).
+_MANY_TIMES, _GAP_OF_MANY, _DRAFT_MARGIN = 3.0, 1.5, 2
 _MAX_JPEG_PX = 65_500  # of libjpeg
 _EXIF_IN_PNG = (b"eXIf", b"Raw profile type exif")  # may follow the pixels
 
@@ -56,7 +59,7 @@ def prepare(content: bytes, *, size: int | None = None, rules: PictureRules | No
     if size is not None and size < 1:
         raise ArgumentError(f"size={size}; wanted a number of pixels, 1 or more.", argument="size")
     rules = PictureRules() if rules is None else rules
-    header = _Header.of(content)
+    header = _Header.of(content, size)
     if header.size:
         _refuse(rules.refusal_by_header(header.size, is_animated=header.is_animated))
         _refuse(_refusal_by_area(header.size, size))
@@ -80,7 +83,8 @@ class _Header(NamedTuple):
     suffix: str
 
     @classmethod
-    def of(cls, content: bytes) -> _Header:
+    def of(cls, content: bytes, size_px: int | None) -> _Header:
+        """`size_px` as in `prepare`: what becomes smaller is not kept."""
         image = metadata_of(content)
         if image is None or image.format is None:
             return cls(None, False, None, None, "")
@@ -88,7 +92,8 @@ class _Header(NamedTuple):
         size = (image.height, image.width) if is_on_its_side(turn) else image.size
         is_animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         kept = None
-        if turn == 1 and not is_animated and _stays(image, content) and is_srgb(profile, image.mode):
+        may_stay = turn == 1 and not is_animated and not _is_larger(size, size_px)
+        if may_stay and _stays(image, content) and is_srgb(profile, image.mode):
             kept = without_metadata(content)
         return cls(size, is_animated, profile, kept, _SUFFIXES.get(image.format, ""))
 
@@ -141,7 +146,7 @@ def _decoded_small(image: Image.Image, fits: Fits, size_px: int) -> Image.Image:
 
 def _decoded_near(image: Image.Image, fits: Fits, size_px: int | None) -> Image.Image:
     if size_px is not None:
-        draft_to(image, size_px)
+        image.draft(None, (_DRAFT_MARGIN * size_px, _DRAFT_MARGIN * size_px))
     return image
 
 
@@ -151,7 +156,12 @@ def _resized(image: Image.Image, original: tuple[int, int], size: int | None) ->
         return image
     short = min(original)
     target = max(1, round(original[0] * size / short)), max(1, round(original[1] * size / short))
-    return image.resize(target, _RESAMPLING, reducing_gap=_REDUCING_GAP)
+    (across, rest), (down, left) = divmod(image.width, target[0]), divmod(image.height, target[1])
+    if not rest and not left:  # a mean of whole pixels, as area averaging is
+        return image.reduce((across, down))
+    if min(original) < _MANY_TIMES * size:
+        return image.resize(target, _RESAMPLING)
+    return image.resize(target, Image.Resampling.BICUBIC, reducing_gap=_GAP_OF_MANY)
 
 
 def _encoded(image: Image.Image) -> tuple[bytes, str]:
