@@ -174,7 +174,7 @@ class _Reading:
 def _split(reading: _Reading, into: Path, name: str, rules: ArchiveRules) -> tuple[int, int]:
     """Divide what was found into pairs, whose pictures the archive has, and the table of the others. Returns how many
     rows and pairs there are."""
-    shard, picture_rules = OpenShard(into / PAIRS), rules.pictures()
+    shard, picture_rules = OpenShard(into / PAIRS, has_table=False), rules.pictures()
     with (into / _IMAGES).open("rb") as images, FoundTable(into / FOUND, name) as table:
         for found in read_found(into / _ALL):
             if (span := reading.spans.get(found.picture_url)) is None:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -57,7 +56,6 @@ def normalised(url: str, within: str = "") -> str:
     return urlunsplit((scheme, netloc, path or "/", query, ""))
 
 
-@lru_cache(4096)  # an address is asked about several times in a row
 def host_of(url: str) -> str:
     """The host of a normalised address, without its port."""
     return urlsplit(url).hostname or ""

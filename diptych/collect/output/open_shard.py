@@ -76,14 +76,19 @@ def content_of(stored: StoredPair, path: Path) -> bytes:
 
 
 class OpenShard:
-    """Appends pairs to a tar. `pairs` counts the whole ones in it, those of earlier processes too."""
+    """Appends pairs to a tar. `pairs` counts the whole ones in it, those of earlier processes too; `rows` are their
+    facts, for the table beside it."""
 
-    def __init__(self, path: Path):
-        """Open the file at `path`, or make it."""
+    def __init__(self, path: Path, *, has_table: bool = True):
+        """Open the file at `path`, or make it. Without a table `rows` stays empty."""
         self.path, self.pairs, self._end = path, 0, 0
+        self.rows: list[Facts] = []
+        self._has_table = has_table
         if path.exists():
             for stored in stored_pairs(path):
                 self.pairs, self._end = self.pairs + 1, stored.end
+                if has_table:
+                    self.rows.append(stored.facts)
         is_new = not path.exists()
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)  # a buffer would outlive an error
@@ -94,14 +99,17 @@ class OpenShard:
     def add(self, facts: Facts, content: bytes, time_s: float) -> None:
         """Append a pair. Where that fails, as on a full disk, nothing of it stays."""
         key, caption = str(facts["key"]), facts["captions"][0]  # type: ignore[index]
+        text = json_of(facts)
         parts = (
             (str(facts["suffix"]), content),
             (".txt", caption.encode("utf-8", "replace")),
-            (".json", json_of(facts)),
+            (".json", text),
         )
         data = b"".join(_member(key + suffix, part, time_s) for suffix, part in parts)
         self._append(data)
         self.pairs, self._end = self.pairs + 1, self._end + len(data)
+        if self._has_table:  # a question mark may stand for what is no Unicode, which a table cannot have either
+            self.rows.append(parsed_facts(text, key) if b"?" in text else facts)
 
     def sync(self) -> None:
         """Wait until all pairs are on the disk."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from diptych.collect.output.facts import facts_of, table_of
-from diptych.collect.output.open_shard import OpenShard, stored_pairs
+from diptych.collect.output.facts import Facts, facts_of, table_of
+from diptych.collect.output.open_shard import OpenShard
 from diptych.collect.pairs import Pair
 from diptych.extras import require
 from diptych.storage.atomic import atomic_write, sync_folder
@@ -120,17 +120,16 @@ def finish_shard(shard: OpenShard, out: Path, number: int) -> bool:
     shard.finish()
     tar = out / shard_name(number)
     refuse_link(tar)
-    write_table(shard.path, tar)
+    write_table(shard.rows, tar)
     os.replace(shard.path, tar)
     sync_folder(out)
     return True
 
 
-def write_table(content: Path, tar: Path) -> None:
-    """Write the table beside the shard `tar`, from the facts in the tar `content`."""
+def write_table(rows: list[Facts], tar: Path) -> None:
+    """Write the table beside the shard `tar`, from the facts of its pairs."""
     import pyarrow.parquet as pq
 
-    rows = [stored.facts for stored in stored_pairs(content)]
     with atomic_write(tar.with_suffix(".parquet")) as part:
         pq.write_table(table_of(rows, tar.name), part, compression="zstd")
 

@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 from diptych.collect.permission.reservations import TDM, TDM_PATH, TdmRules
@@ -16,7 +15,6 @@ KEPT_S = 24 * 3600.0  # RFC 9309, section 2.4
 MAX_ORIGINS = 100_000
 
 
-@lru_cache(4096)  # an address is asked about several times in a row
 def origin_of(url: str) -> str:
     """Scheme, host and port: what one robots.txt speaks for. Raises ValueError for no address of http or https."""
     parts = urlsplit(url)
@@ -45,11 +43,12 @@ class Permissions:
     def __init__(self, *, own_hosts: Collection[str] = (), clock: Callable[[], float] = time.monotonic):
         self._own, self._clock = {host.lower() for host in own_hosts}, clock
         self._origins: OrderedDict[str, _Origin] = OrderedDict()
+        self._latest = ("", "")  # an address and its origin: it is asked about several times in a row
 
     def missing(self, url: str) -> str | None:
         """The address that has to be fetched before `url` may be asked for: the host's robots.txt, then its tdmrep.json
         if robots.txt permits both; None if all is known. Raises ValueError for no http(s) address."""
-        start = origin_of(url)
+        start = self._origin_of(url)
         if self._is_own(start):
             return None
         known = self._known(start)
@@ -70,7 +69,7 @@ class Permissions:
     def refusal(self, url: str) -> str | None:
         """The reason for which `url` may not be requested, or None. Raises LookupError if `missing(url)` names
         something."""
-        start = origin_of(url)
+        start = self._origin_of(url)
         if self._is_own(start):
             return None
         if address := self.missing(url):
@@ -85,6 +84,11 @@ class Permissions:
         """The pause that the host of `url` asks for, in seconds; None if it asks for none, or is not known yet."""
         robots = self._known(origin_of(url)).robots
         return None if robots is None or self._is_own(origin_of(url)) else robots.delay_s
+
+    def _origin_of(self, url: str) -> str:
+        if self._latest[0] != url:
+            self._latest = url, origin_of(url)
+        return self._latest[1]
 
     def _is_own(self, origin: str) -> bool:
         return bool(self._own) and (urlsplit(origin).hostname or "") in self._own
