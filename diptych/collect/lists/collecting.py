@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,9 @@ from diptych.collect.lists.recorder import Recorder, recover
 from diptych.collect.lists.room import Room
 from diptych.collect.lists.tables import list_files, read_list
 from diptych.collect.lists.transport import Transport
+from diptych.collect.output.datasheet import refresh_datasheet
 from diptych.collect.output.forgotten import Forgotten
+from diptych.collect.output.run_log import RunRecord, add_run
 from diptych.collect.output.shard_writer import PAIRS_PER_SHARD, ShardWriter
 from diptych.collect.pairs import Words
 from diptych.collect.permission.agent import user_agent
@@ -116,8 +118,12 @@ def collect_list(
             run.go(Preparers(processes or _cores(), size=size, disabled=disabled), Resolver(reach, lookup))
         finally:
             run.recorder.finish()
+            flags = {"size": size, "retry": retry, "disabled": sorted(disabled)}
+            add_run(folder, run.record(writer.pairs, {name: value for name, value in flags.items() if value}))
         _write_failed(ledger, folder)
-        return _result(folder, ledger, writer.pairs, recovered, time.monotonic() - began, room.peak)
+        result = _result(folder, ledger, writer.pairs, recovered, time.monotonic() - began, room.peak)
+    refresh_datasheet(folder)
+    return result
 
 
 class _Run:
@@ -129,6 +135,7 @@ class _Run:
     ):  # fmt: skip
         self._room, self._reach, self._agent, self._limits = room, reach, agent, limits
         self._forgotten, self._progress = forgotten, progress
+        self._started_s, self._ledger, self._before = time.time(), ledger, self._left_out(ledger)
         self._total = sum(ledger.counts()[State.WAITING].values())
         self.recorder = Recorder(ledger, writer, room, lambda sha256: forgotten.covers(sha256=sha256))
 
@@ -138,6 +145,17 @@ class _Run:
             asyncio.run(self._all(preparers, resolver))
         except BaseExceptionGroup as group:
             raise _first(group) from group
+
+    def record(self, pairs: int, flags: Mapping[str, bool | int | Sequence[str]]) -> RunRecord:
+        """What this run did, for the datasheet; what earlier runs into the same folder left out is in their records."""
+        left_out = dict(self._left_out(self._ledger) - self._before)
+        found = self.recorder.ended.total()
+        return RunRecord("list", flags, self._started_s, time.time(), found, pairs, left_out)
+
+    @staticmethod
+    def _left_out(ledger: Ledger) -> Counter[str]:
+        counts = ledger.counts()
+        return Counter(counts[State.FAILED]) + Counter(counts[State.REFUSED])
 
     async def _all(self, preparers: Preparers, resolver: Resolver) -> None:
         permissions = Permissions(own_hosts=self._reach.owned)

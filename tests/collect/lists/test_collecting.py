@@ -15,6 +15,7 @@ import pytest
 from diptych.collect.lists.collecting import ListResult, collect_list
 from diptych.collect.lists.downloader import Limits
 from diptych.collect.output.forgotten import Forgotten
+from diptych.collect.output.run_log import read_runs
 from tests.collect.lists.little_web import LittleWeb, Page, little_web, picture
 
 HOST = "127.0.1.1"
@@ -85,6 +86,18 @@ def test_pictures_with_their_captions_in_shards(run: Run, web: LittleWeb) -> Non
     assert {agent for *_, agent in web.log} == {next(iter(web.log))[3]}
     assert "Diptych/" in web.log[0][3]
     assert "(+me@example.org)" in web.log[0][3]
+
+
+def test_each_run_is_noted_for_the_datasheet(run: Run, web: LittleWeb) -> None:
+    web.pages["/0.jpg"] = Page(picture(0, 160))
+    web.pages["/1.jpg"] = Page(b"gone", status=404)
+    run("/0.jpg", "/1.jpg", size=96)
+    web.pages["/1.jpg"] = Page(picture(1, 160))
+    run("/0.jpg", "/1.jpg", size=96, retry=True)
+    first, second = read_runs(run.out)
+    assert (first.command, first.flags["size"], first.found, first.kept) == ("list", 96, 2, 1)
+    assert sum(first.left_out.values()) == 1
+    assert (second.flags["retry"], second.found, second.kept, second.left_out) == (True, 1, 1, {})
 
 
 def test_an_address_listed_twice_is_fetched_once_with_both_captions(run: Run, web: LittleWeb) -> None:

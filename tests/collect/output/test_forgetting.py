@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from diptych.index.catalog.stored_items import Block, StoredItem
 from diptych.index.catalog.validation import Item
 from diptych.index.folder import IndexFolder
 from diptych.index.stores.local import LocalStore
+from diptych.index.stores.opening import open_store
+from diptych.index.stores.store import Store
 from diptych.media.items import Details
 from diptych.training.run.seen_data import note_data
+from tests.postgresql import server
 
 
 def hosts(number: int) -> str:
@@ -137,6 +141,11 @@ def index_of(folder: Path, pairs: list[Pair], prefix: str = "", *, root: str = "
     """An index with the pictures and captions of a collection with four pairs a shard."""
     folder.mkdir(parents=True)
     store = LocalStore(IndexFolder(folder))
+    fill(store, pairs, prefix, root)
+    return store
+
+
+def fill(store: Store, pairs: list[Pair], prefix: str, root: str) -> None:
     items = []
     for number, pair in enumerate(pairs):
         content = pair.picture.content
@@ -151,7 +160,6 @@ def index_of(folder: Path, pairs: list[Pair], prefix: str = "", *, root: str = "
     with store.writing():
         store.set_facts(facts)
         store.put(Block(items, vectors))
-    return store
 
 
 def test_an_index_loses_pictures_and_captions(tmp_path: Path) -> None:
@@ -160,6 +168,17 @@ def test_an_index_loses_pictures_and_captions(tmp_path: Path) -> None:
     result = forget(out, [("domain", "example.org")], indexes=[str(tmp_path / "index")])
     assert list(result.indexes.values()) == [6]
     assert store.ids().tolist() == [3, 4, 5, 6, 9, 10, 11, 12, 15, 16, 17, 18]
+
+
+def test_an_index_in_postgresql_loses_pictures_and_captions(tmp_path: Path) -> None:
+    out, uri = tmp_path / "pairs", server().uri()
+    with closing(open_store(uri)) as store:
+        fill(store, collected(out), "", str(out))
+    result = forget(out, [("domain", "example.org")], indexes=[uri])
+    assert list(result.indexes.values()) == [6]
+    assert server().password not in str(result)
+    with closing(open_store(uri)) as store:
+        assert store.ids().tolist() == [3, 4, 5, 6, 9, 10, 11, 12, 15, 16, 17, 18]
 
 
 def test_an_index_of_a_folder_above_is_known(tmp_path: Path) -> None:
