@@ -1,5 +1,6 @@
 """The command line: one module per command, imported only when the command runs."""
 
+import errno
 import importlib
 import io
 import os
@@ -43,6 +44,7 @@ COMMANDS = {
 
 # Errors that the user can fix: printed as one line. All others keep their traceback.
 HANDLED_ERRORS = (DiptychError, ValueError, OSError, ArithmeticError, MemoryError)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Commands(click.Group):
@@ -152,6 +154,9 @@ def _error_text(error: Exception, arguments: Sequence[str]) -> str | None:
         return f"this command needs {error.name}, which is not installed: pip install 'diptych[{EXTRAS[error.name]}]'"
     if not isinstance(error, HANDLED_ERRORS):
         return None
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{where}the disk is full; make room on it, then repeat the command."
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}."
     return message_of(error, _command_of(arguments))

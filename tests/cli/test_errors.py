@@ -394,6 +394,7 @@ def test_errors_survive_a_process_boundary(error: DiptychError) -> None:
         (KeyboardInterrupt(), INTERRUPTED, "diptych: interrupted"),
         (MemoryError(), FAILED, "diptych: out of memory (none is left); close other programs."),
         (PermissionError(13, "Permission denied", "/x/y"), FAILED, "diptych: /x/y: permission denied."),
+        (OSError(28, "No space left"), FAILED, "diptych: the disk is full; make room on it, then repeat the command."),
         (FloatingPointError("the loss became nan"), FAILED, "diptych: the loss became nan"),
         (ValueError(), FAILED, "diptych: ValueError"),
     ],

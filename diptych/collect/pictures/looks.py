@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Look(NamedTuple):
         """Write the look to PATH.npz, and what is large to PATH.greys.npy and PATH.vectors.npy, before it."""
         for name in ("greys", "vectors"):
             with atomic_write(_part(path, f".{name}.npy")) as part, part.open("wb") as file:
-                np.save(file, getattr(self, name))
+                _write_array(file, getattr(self, name))
         with atomic_write(_part(path, ".npz")) as part, part.open("wb") as file:
             np.savez(file, **{name: np.asarray(getattr(self, name)) for name in _FACTS})  # type: ignore[arg-type]
 
@@ -98,6 +98,13 @@ class Looks(Sequence[Look]):
 def empty_grey() -> UInt8[np.ndarray, "64 64"]:
     """The grey version of a picture that is left out."""
     return np.zeros((GREY_PX, GREY_PX), np.uint8)
+
+
+def _write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Write a .npy as `np.save` does, whose error for a full disk does not say that it is one."""
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.data)
 
 
 def _part(path: Path, suffix: str) -> Path:
