@@ -189,6 +189,23 @@ def test_the_shorter_side_is_bounded_and_never_enlarged(size: int, wanted: tuple
     assert (picture.original_width, picture.original_height) == (160, 120)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_whole_pixels_are_averaged(kind: str) -> None:
+    content = file_of(PIXELS, kind)
+    pixels = np.asarray(Image.open(io.BytesIO(content)), np.float32)
+    mean = pixels.reshape(60, 2, 80, 2, 3).mean((1, 3)).round()
+    assert differs(prepare(content, size=60, rules=ANY), mean) < 2
+
+
+@pytest.mark.parametrize("times", [2.5, 3.3, 5, 7.5])
+def test_small_copies_are_near_lanczos(times: float) -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (30, 40), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((800, 600), Image.Resampling.BICUBIC).convert("RGB")
+    picture = prepare(file_of(image, quality=98, subsampling=0), size=round(600 / times), rules=ANY)
+    wanted = np.asarray(image.resize((picture.width, picture.height), Image.Resampling.LANCZOS))
+    assert differs(picture, wanted) < 3  # moved by one pixel: 10 to 30
+
+
 def test_a_large_jpeg_is_the_same_picture_when_small() -> None:
     large = Image.fromarray(PIXELS).resize((1600, 1200), Image.Resampling.BICUBIC)
     picture = prepare(file_of(large), size=120)
