@@ -28,6 +28,7 @@ from diptych.collect.captions.rules import CaptionRules
 from diptych.collect.filter_report import RULES, FilterResult, write_filter_report
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import stored_pairs
+from diptych.collect.output.removed import read_removed
 from diptych.collect.output.shard_writer import PAIRS_PER_SHARD, ShardWriter, open_path, open_shards, shard_files
 from diptych.collect.pairs import Pair
 from diptych.collect.pictures.deciding import LEAK, Decisions, Limits, decide, unsafe_names
@@ -151,7 +152,7 @@ def filter_shards(
             looks = _looked(paths, work, settings, usable, looking)
             forgotten = _forgotten(paths, out)
             decisions = _decided(paths, looks, work, settings, forgotten, balancing, usable, deciding)
-            return _written(paths, out, looks, decisions, settings, usable, writing)
+            return _written(paths, out, looks, decisions, settings, usable, forgotten, writing)
 
 
 @contextmanager
@@ -281,7 +282,7 @@ def _decided(
 
 def _written(
     paths: Sequence[Path], out: Path, looks: Looks, decisions: Decisions, settings: FilterSettings,
-    usable: UsableCaptions, progress: Progress,
+    usable: UsableCaptions, forgotten: Forgotten, progress: Progress,
 ) -> FilterResult:  # fmt: skip
     sets, limits = len(_sets(settings)), settings.limits
     flags = unsafe_names(looks, limits) if limits.unsafe else [()] * looks.rows
@@ -299,6 +300,8 @@ def _written(
             for at, (key, pair) in zip(rows, read, strict=True):
                 if not isinstance(pair, Pair) or key != look.keys[at]:
                     raise DataError(f"{path} has changed while it was filtered, at {key}; filter it again.")
+                if forgotten.covers(url=pair.found.picture_url, sha256=pair.picture.sha256):
+                    continue  # asked for after the run had decided
                 writer.add(_finished(pair, usable(pair), look, int(at), flags[first + at]))
             writer.sync()
             progress(done := done + path.stat().st_size, total)
@@ -311,13 +314,15 @@ def _written(
 
 
 def _written_before(out: Path) -> int:
-    """How many pairs an earlier run has written."""
+    """How many pairs an earlier run has written, with those that were removed since on request: they are not written
+    once more."""
     import pyarrow.parquet as pq
 
     unfinished = open_shards(out)  # one may have its table already
     tables = [path for number, path in shard_files(out) if path.suffix == ".parquet" and number not in unfinished]
-    whole = sum(pq.read_metadata(path).num_rows for path in tables)
-    return whole + sum(sum(1 for _ in stored_pairs(open_path(out, number))) for number in unfinished)
+    keys = {key for path in tables for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
+    keys |= {Path(picture).stem for each in read_removed(out).values() for picture in each.pictures}
+    return len(keys) + sum(sum(1 for _ in stored_pairs(open_path(out, number))) for number in unfinished)
 
 
 def _finished(pair: Pair, captions: tuple[str, ...] | str, look: Look, at: int, flags: tuple[str, ...]) -> Pair:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from diptych.collect import filtering
 from diptych.collect.filtering import FilterSettings, filter_shards
+from diptych.collect.output.forgetting import forget
 from diptych.collect.output.forgotten import Forgotten
 from diptych.errors import ArgumentError, DataError
 
@@ -157,6 +158,32 @@ def test_pictures_of_evaluation_sets_are_left_out(folders: tuple[str, str], tmp_
     assert kept(tmp_path / "out") == [good(1)]
     off = replace(settings, disabled=("evaluation-set",))
     assert filter_shards(folder, tmp_path / "all", off).kept == 2
+
+
+def test_what_was_forgotten_after_a_run_is_not_written_by_the_same_run_again(tmp_path: Path) -> None:
+    folder, out = written(tmp_path / "in", [good(0), good(1), good(2)]), tmp_path / "out"
+    filter_shards(folder, out, FilterSettings())
+    for number, left in ((0, [good(1), good(2)]), (2, [good(1)])):
+        forget(out, [("url", f"https://a.example/{number}.jpg")])
+        filter_shards(folder, out, FilterSettings())
+        assert kept(out) == left
+
+
+def test_what_is_forgotten_while_a_run_is_interrupted_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = written(tmp_path / "in", [good(0), good(1), good(2)]), tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(filtering, "_finished", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            filter_shards(folder, out, FilterSettings())
+    Forgotten(out).remember([("url", "https://a.example/1.jpg")])
+    filter_shards(folder, out, FilterSettings())
+    assert kept(out) == [good(0), good(2)]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
