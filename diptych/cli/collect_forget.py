@@ -56,8 +56,8 @@ def command(
     from diptych.collect.output.forgetting import forget
 
     requests: list[Request] = [("url", each) for each in urls]
-    requests += [("domain", each) for each in domains]
-    requests += [("sha256", each) for each in digests]
+    requests.extend(("domain", each) for each in domains)
+    requests.extend(("sha256", each) for each in digests)
     if not (requests or indexes or runs):
         raise click.UsageError(
             "name what to forget: --url, --domain or --hash; or what to look through: --index, --runs."

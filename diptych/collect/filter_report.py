@@ -103,11 +103,11 @@ def _left_out(decisions: Decisions, first: int) -> dict[int, list[str]]:
 def _flagged(decisions: Decisions, first: int, flags: Sequence[tuple[str, ...]]) -> dict[int, list[str]]:
     """The first pairs with each flag that are kept, by row."""
     shown, counts = dict[int, list[str]](), Counter[str]()
-    for row in first + np.flatnonzero(decisions.codes[first:] == 0):
+    for row in (first + np.flatnonzero(decisions.codes[first:] == 0)).tolist():
         for name in flags[row]:
             counts[name] += 1
             if counts[name] <= _SHOWN:
-                shown.setdefault(int(row), []).append(name)
+                shown.setdefault(row, []).append(name)
     return shown
 
 

@@ -36,7 +36,7 @@ def page_in(content: bytes, time_s: float) -> Page | None:
         return None
     if not isinstance(page, Mapping):
         return None
-    head = page.get("Head") if isinstance(page.get("Head"), Mapping) else {}
+    head = stated if isinstance(stated := page.get("Head"), Mapping) else {}
     metas = [(name, meta.get("content", "")) for meta in _maps(head.get("Metas")) if (name := _name(meta))]
     if refusal := refusal_in_headers(headers) or refusal_in_metas(metas):
         return Page(refusal=refusal)
@@ -72,8 +72,8 @@ def _add(pictures: dict[str, list[Words]], address: str | None, words: list[Word
 
 def _words(link: Mapping[str, str]) -> list[Words]:
     origins: tuple[Origin, ...] = ("alt", "title")
-    texts = ((origin, " ".join(link.get(origin, "").split())) for origin in origins)
-    return [Words.of(text, origin) for origin, text in texts if text and len(text) <= _MOST_TEXT]
+    texts = {origin: " ".join(link.get(origin, "").split()) for origin in origins}
+    return [Words.of(texts[origin], origin) for origin in origins if 0 < len(texts[origin]) <= _MOST_TEXT]
 
 
 def _name(meta: Mapping[str, str]) -> str:

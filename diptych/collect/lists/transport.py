@@ -220,7 +220,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, resolver: Resolver):
         self._resolver = resolver
-        self._system = httpcore2.AnyIOBackend()
+        self._system: Any = httpcore2.AnyIOBackend()  # its type says nothing of its methods
 
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,

@@ -177,6 +177,7 @@ class Connection:
 
     def _opened(self, make: bool, deadline: float) -> MilvusClient:
         milvus_client = _imported()
+        more: dict[str, Any]
         if self.is_lite:
             if self._lite is None:
                 self._lite = lite.acquire(self.address.file, make=make)
