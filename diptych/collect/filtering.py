@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,9 +27,11 @@ from diptych.collect.captions.report.removed import Removed
 from diptych.collect.captions.rules import RULES as CAPTION_RULES
 from diptych.collect.captions.rules import CaptionRules
 from diptych.collect.filter_report import RULES, FilterResult, write_filter_report
+from diptych.collect.output.datasheet import refresh_datasheet
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import stored_pairs
 from diptych.collect.output.removed import read_removed
+from diptych.collect.output.run_log import RunRecord, add_run
 from diptych.collect.output.shard_writer import PAIRS_PER_SHARD, ShardWriter, open_path, open_shards, shard_files
 from diptych.collect.pairs import Pair
 from diptych.collect.pictures.deciding import LEAK, Decisions, Limits, decide, unsafe_names
@@ -142,7 +145,7 @@ def filter_shards(
     paths, out = _shards(Path(shards)), Path(out)
     if out.resolve() in {path.resolve().parent for path in paths}:
         raise ArgumentError(f"{out} holds the shards that are to be filtered; name another folder.", argument="out")
-    balancing = settings.balancing
+    balancing, started_s = settings.balancing, time.time()
     work = out / _WORK
     work.mkdir(parents=True, exist_ok=True)
     with locked(work / "lock", does=f"is filtering into {out}", remedy="Wait for it, or name another folder."):
@@ -152,7 +155,20 @@ def filter_shards(
             looks = _looked(paths, work, settings, usable, looking)
             forgotten = _forgotten(paths, out)
             decisions = _decided(paths, looks, work, settings, forgotten, balancing, usable, deciding)
-            return _written(paths, out, looks, decisions, settings, usable, forgotten, writing)
+            result = _written(paths, out, looks, decisions, settings, usable, forgotten, writing)
+        add_run(out, _record(settings, result, started_s))
+    refresh_datasheet(out)
+    return result
+
+
+def _record(settings: FilterSettings, result: FilterResult, started_s: float) -> RunRecord:
+    """The run as the datasheet tells of it, with the settings that are not the usual ones."""
+    usual = FilterSettings()
+    flags = {name: value for name, value in asdict(settings).items() if value != getattr(usual, name)}
+    for name, limits in (("classifiers", settings.classifiers.items()), ("concepts", settings.concepts)):
+        if limits:
+            flags[name] = [f"{text}={least:g}" for text, least in limits]
+    return RunRecord("filter", flags, started_s, time.time(), result.seen, result.kept, result.removed)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from diptych.collect import filtering
 from diptych.collect.filtering import FilterSettings, filter_shards
 from diptych.collect.output.forgetting import forget
 from diptych.collect.output.forgotten import Forgotten
+from diptych.collect.output.run_log import read_runs
 from diptych.errors import ArgumentError, DataError
 
 
@@ -36,6 +37,8 @@ def test_what_is_left_out_is_counted_by_its_reason(tmp_path: Path) -> None:
     assert counts.pop("file-name") == 1
     assert counts == {"near-duplicate": 2, "small": 1, "aspect": 1, "single-colour": 1}
     assert kept(tmp_path / "out") == [good(0), good(1)]
+    [run] = read_runs(tmp_path / "out")
+    assert (run.command, run.flags, run.found, run.kept, run.left_out) == ("filter", {}, 8, 2, dict(result.removed))
 
 
 def test_the_largest_of_the_copies_is_kept(tmp_path: Path) -> None:
@@ -49,6 +52,7 @@ def test_every_rule_can_be_disabled(tmp_path: Path) -> None:
     disabled = ("near-duplicate", "small", "aspect", "price", "dimensions", "identifier", "words", "too-short")
     result = filter_shards(written(tmp_path / "in", pairs), tmp_path / "out", FilterSettings(disabled=disabled))
     assert (result.kept, result.removed) == (4, {})
+    assert read_runs(tmp_path / "out")[0].flags == {"disabled": list(disabled)}
     with pytest.raises(ArgumentError, match="no rule 'smal'"):
         FilterSettings(disabled=("smal",))
 
