@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
+from diptych.collect.host_names import ascii_host
 from diptych.errors import ArgumentError, FetchError
 from diptych.untrusted.downloading import PUBLIC, kind_of
 
@@ -36,14 +37,13 @@ _PORTS = {"http": 80, "https": 443}
 
 def normalised(url: str, within: str = "") -> str:
     """An http or https address in the one form by which it is known here: scheme and host in lower case, the host in
-    ASCII (RFC 3490), without fragment and usual port, other characters percent-encoded. `within` is the address that
+    ASCII, without fragment and usual port, other characters percent-encoded. `within` is the address that
     it is relative to, for a redirect. Raises FetchError for anything else, also with a user and password in it."""
     url = url.strip()
     try:
         parts = urlsplit(urljoin(within, url) if within else url)
         host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
-        if host and not host.isascii():
-            host = host.encode("idna").decode()
+        host = ascii_host(host)
     except ValueError as error:
         raise FetchError(f"{url:.300} is not an address ({error}).", "no address") from error
     if scheme not in _PORTS or not host or _CONTROL.search(host) or len(url) > _MAX_URL:

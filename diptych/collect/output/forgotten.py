@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from diptych.collect.host_names import ascii_host
 from diptych.errors import ArgumentError, DataError, JSONError
 from diptych.storage.atomic import atomic_write_text
 from diptych.storage.output_files import refuse_link
@@ -137,7 +138,7 @@ def _split(url: str) -> tuple[str, str]:
     except ValueError:
         return "", url
     with contextlib.suppress(UnicodeError):  # a label that is too long, for example
-        host = host.encode("idna").decode("ascii")
+        host = ascii_host(host)
     own_port = "" if port in (None, _PORTS.get(parts.scheme.lower())) else f":{port}"
     query = f"?{unquote(parts.query)}" if parts.query else ""
     return host, f"{own_port}{unquote(parts.path) or '/'}{query}"

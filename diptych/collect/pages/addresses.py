@@ -6,6 +6,8 @@ import hashlib
 import re
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
+from diptych.collect.host_names import ascii_host
+
 MAX_LENGTH = 2000
 _MOST_REPEATS = 3  # of one folder in a path: /a/b/a/b/a/b/a/b comes from a link that is relative by mistake
 _STRIPPED = dict.fromkeys(map(ord, "\t\r\n"))
@@ -72,8 +74,7 @@ def _host(parts: SplitResult) -> str:
     host = (parts.hostname or "").rstrip(".")
     if ":" in host:
         return f"[{host}]"
-    if not host.isascii():
-        host = host.encode("idna").decode()
+    host = ascii_host(host)
     if not re.fullmatch(r"[a-z0-9._-]+", host):
         raise ValueError(host)
     return host
