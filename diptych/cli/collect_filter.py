@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from diptych.cli.exit_codes import INTERRUPTED, NOTHING, OK
+from diptych.cli.exit_codes import INTERRUPTED, NOTHING, OK, PARTLY
 from diptych.cli.options import json_option, print_json, stages
 from diptych.cli.terminal import print_error, print_result, print_status
 from diptych.display.counting import counted
@@ -81,6 +81,7 @@ def command(shards: str, out: str, as_json: bool, **given: Any) -> int:
     """
     from diptych.collect.filtering import FilterSettings, filter_shards
     from diptych.collect.pictures.safety import Concept, parsed_classifiers
+    from diptych.collect.reading import DAMAGED
 
     given["classifiers"] = parsed_classifiers(given["classifiers"])
     given["concepts"] = tuple(Concept.parsed(each) for each in given["concepts"])
@@ -100,6 +101,9 @@ def command(shards: str, out: str, as_json: bool, **given: Any) -> int:
         _report(found)
         if settings.balance and found.kept and not found.removed.get("balance"):
             print_status(f"balancing left nothing out: no query has more than {counted(settings.balance, 'pair')}")
+    if DAMAGED in found.removed:
+        print_status("a damaged shard gave the pairs before the damage alone")
+        return PARTLY
     return OK if found.kept else NOTHING
 
 

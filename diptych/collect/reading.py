@@ -17,6 +17,8 @@ from diptych.failures import Failure
 
 Read = tuple[str, Pair | Failure]
 
+DAMAGED = "damaged shard"  # the reason under which what cannot be read is counted
+
 
 def read_shard(
     shard: Path, *, size: int | None, rules: PictureRules, skipped: Sequence[bool] | None = None
@@ -51,7 +53,7 @@ def _collected(
             following = next(rest, None)
         except (DataError, *DAMAGE) as error:
             if not _is_skipped(skipped, number):
-                yield f"{key}+", Failure("damaged shard", f"{shard} cannot be read after {key} ({error}).")
+                yield f"{key}+", Failure(DAMAGED, f"{shard} cannot be read after {key} ({error}).")
             return
         if following is None:
             return
@@ -66,7 +68,7 @@ def _pair_or_failure(shard: Path, stored: StoredPair, size: int | None, rules: P
     except DataError as error:
         return Failure(error.reason, str(error))
     except OSError as error:
-        return Failure("damaged shard", f"{shard} cannot be read ({error}).")
+        return Failure(DAMAGED, f"{shard} cannot be read ({error}).")
 
 
 def _resized(pair: Pair, size: int | None, rules: PictureRules) -> Pair:
@@ -89,7 +91,7 @@ def _foreign(shard: Path, size: int | None, rules: PictureRules, skipped: Sequen
     try:
         source = ShardSource([shard])
     except (DataError, *DAMAGE) as error:
-        yield shard.name, Failure("damaged shard", f"{shard} cannot be read ({error}).")
+        yield shard.name, Failure(DAMAGED, f"{shard} cannot be read ({error}).")
         return
     for number in range(len(source)):
         if _is_skipped(skipped, number):
@@ -105,7 +107,7 @@ def _foreign(shard: Path, size: int | None, rules: PictureRules, skipped: Sequen
         except DataError as error:
             yield key, Failure(error.reason, str(error))
         except OSError as error:
-            yield key, Failure("damaged shard", f"{key} cannot be read ({error}).")
+            yield key, Failure(DAMAGED, f"{key} cannot be read ({error}).")
 
 
 def _is_skipped(skipped: Sequence[bool] | None, number: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from filtered_pairs import best_captions, good, pair, soft, written
 
 from diptych.cli import run
-from diptych.cli.exit_codes import FAILED, NOTHING, USAGE
+from diptych.cli.exit_codes import FAILED, NOTHING, PARTLY, USAGE
 
 
 def test_filter_prints_what_each_rule_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +23,14 @@ def test_filter_prints_what_each_rule_removed(tmp_path: Path, capsys: pytest.Cap
     assert run(["collect", "filter", str(folder), str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["seen"], found["kept"], found["removed"]) == (4, 2, {"near-duplicate": 1, "small": 1})
+
+
+def test_a_damaged_shard_is_no_success(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", [good(0), good(1)], [good(2)])
+    content = (folder / "00000.tar").read_bytes()
+    (folder / "00000.tar").write_bytes(content[: len(content) // 2])
+    assert run(["collect", "filter", str(folder), str(tmp_path / "out")]) == PARTLY
+    assert best_captions(tmp_path / "out")[-1] == good(2).captions[0].text
 
 
 @pytest.mark.parametrize(
