@@ -35,7 +35,8 @@ class _Subcommands(click.Group):
 
 @click.group("collect", cls=_Subcommands)
 def command() -> None:
-    """Collect pictures with captions, as WebDataset shards to train on.
+    """Collect pictures with captions, as WebDataset shards to train on. Each command accepts --json; --help lists its
+    options.
 
     \b
     diptych collect list pairs.parquet pairs/

@@ -61,7 +61,7 @@ def command(start_urls: tuple[str, ...], out: str, as_json: bool, **given: Any) 
     them out. The same command goes on where an earlier one ended.
 
     \b
-    diptych collect crawl https://example.org/gallery/ pairs/ --contact me@example.org --size 512
+    diptych collect crawl https://example.org/ pairs/ --contact me@example.org
     """
     from diptych.collect.pages.crawl import crawl
     from diptych.collect.pages.limits import CrawlLimits

@@ -76,7 +76,8 @@ def command(shards: str, out: str, as_json: bool, **given: Any) -> int:
 
     \b
     diptych collect filter pairs/ filtered/
-    diptych collect filter pairs/ filtered/ --keep-top 0.3 --not-in coco --classifier opennsfw
+    diptych collect filter pairs/ filtered/ --keep-top 0.3 --not-in coco
+    diptych collect filter pairs/ filtered/ --classifier opennsfw
     diptych collect filter pairs/ filtered/ --balance 20000 --queries queries.txt
     """
     from diptych.collect.filtering import FilterSettings, filter_shards

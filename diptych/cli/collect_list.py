@@ -71,8 +71,8 @@ def command(lists: tuple[str, ...], out: str, as_json: bool, max_mb: float, memo
     command goes on where an earlier one was interrupted.
 
     \b
-    diptych collect list pairs.parquet pairs/ --contact me@example.org --size 256
-    diptych collect list pairs.parquet pairs/ --contact me@example.org --size 256 --retry
+    diptych collect list pairs.parquet pairs/ --contact me@example.org
+    diptych collect list pairs.parquet pairs/ --contact me@example.org --retry
     """
     from diptych.collect.lists.collecting import collect_list
     from diptych.collect.lists.downloader import Limits

@@ -23,7 +23,7 @@ class Described(NamedTuple):
 
 
 def in_json_ld(text: str) -> list[Described]:
-    """The pictures in a `<script type="application/ld+json">`; none if it is no JSON."""
+    """The pictures in a `script` of the type `application/ld+json`; none if it is no JSON."""
     try:
         root = parse_json(text, max_bytes=_MAX_JSON)
     except JSONError:

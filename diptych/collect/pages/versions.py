@@ -32,8 +32,8 @@ class Version(NamedTuple):
 
 
 def versions(image: ElementNode) -> list[Version]:
-    """All versions of an `<img>` or `<amp-img>`, the largest first; empty for a tracking pixel, a drawing (SVG) or a
-    picture within the page (data:)."""
+    """All versions of an element `img` or `amp-img`, the largest first; empty for a tracking pixel, a drawing (SVG)
+    or a picture within the page (data:)."""
     width = _number(image.getattr("width"))
     if 0 < width < _LEAST_PX or 0 < _number(image.getattr("height")) < _LEAST_PX:
         return []
@@ -74,7 +74,7 @@ def _originals(image: ElementNode) -> Iterator[Version]:
     for name in _ORIGINALS:
         if value := image.getattr(name):
             yield Version(value, 1e9)
-    for parent in above(image, 3):  # <a><picture><img>
+    for parent in above(image, 3):  # an `img` in a `picture` in an `a`
         if parent.tag == "a" and _PICTURE.search(address := parent.getattr("href") or ""):
             yield Version(address, 2e9)
 

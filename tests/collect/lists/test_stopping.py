@@ -118,7 +118,7 @@ def test_a_full_disk_ends_the_run_and_nothing_is_lost(
     monkeypatch.setattr(ShardWriter, "add", full_after_5)
     said = cli(*words)
     assert (said.code, said.out) == (FAILED, "")
-    assert "no space left on device" in said.err
+    assert "the disk is full; make room on it" in said.err
     assert "the same command goes on" in said.err
     assert len(urls(tmp_path / "out")) == 5
     monkeypatch.setattr(ShardWriter, "add", add)

@@ -272,7 +272,7 @@ def test_no_other_module_makes_html() -> None:
     found = [path.name for path in package.rglob("*.py") if made.search(path.read_text("utf-8"))]
     templates = [path.read_text("utf-8") for path in package.rglob("*.jinja")]
     assert found == ["figures.py"]  # a style among what matplotlib has made of a plot
-    assert len(templates) == 4
+    assert len(templates) == 5
     assert not [text for text in templates if re.search(r"\|\s*safe|autoescape", text)]
 
 
