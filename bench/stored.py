@@ -179,11 +179,11 @@ class PgVector:
 
         from tests.postgresql import started
 
-        place = self.folder / "server"
-        place.mkdir(exist_ok=True)
-        self.server = started(*_SERVER, f"unix_socket_directories={place}", kept=place)
+        directory = self.folder / "server"
+        directory.mkdir(exist_ok=True)
+        self.server = started(*_SERVER, f"unix_socket_directories={directory}", kept=directory)
         signed = {"user": "postgres", "password": self.server.password, "dbname": "postgres"}
-        self.connection = psycopg.connect(host=str(place), port=self.server.port, autocommit=True, **signed)
+        self.connection = psycopg.connect(host=str(directory), port=self.server.port, autocommit=True, **signed)
         self.connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         self._register()
 

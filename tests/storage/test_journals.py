@@ -35,11 +35,10 @@ def create(path: Path, files: int) -> Catalog:
 def killed(tmp_path: Path) -> Path:
     """A catalog of thirty files as a process leaves it that is killed while it takes half of them away: pages of it are
     changed already, and its journal knows what they were."""
-    with create(tmp_path / "made" / "catalog.sqlite", 30) as catalog:
-        catalog.rows("PRAGMA cache_size = 1")  # so that pages are written before the transaction ends
-        with catalog.writing() as db:
-            db.execute("DELETE FROM files WHERE id <= 15")
-            shutil.copytree(catalog.path.parent, tmp_path / "killed")
+    with create(tmp_path / "made" / "catalog.sqlite", 30) as catalog, catalog.writing() as db:
+        db.execute("PRAGMA cache_size = 1")  # so that pages are written before the transaction ends
+        db.execute("DELETE FROM files WHERE id <= 15")
+        shutil.copytree(catalog.path.parent, tmp_path / "killed")
     path = tmp_path / "killed" / "catalog.sqlite"
     assert Path(f"{path}-journal").read_bytes().startswith(MAGIC)
     return path

@@ -24,7 +24,7 @@ from diptych.untrusted.regular_files import open_file
 
 MAX_RECORD_BYTES = 64 << 20
 _MAX_HEADER_BYTES = 1 << 16
-_MAX_DAMAGES = 1000  # places in one archive after which reading goes on
+_MAX_DAMAGES = 1000  # in one archive, after which reading goes on
 _PIECE = 1 << 20
 _START = re.compile(rb"\x1f\x8b\x08|WARC/1\.[01]\r\n")
 _GZIP = b"\x1f\x8b\x08"
@@ -92,7 +92,7 @@ def records(path: Path, counts: Counter[str]) -> Iterator[ArchiveRecord]:
 
 
 class _Reading:
-    """Reads records from a place in a file up to its end or the first damage. `count` is the number of records, and
+    """Reads records from an offset in a file up to its end or the first damage. `count` is the number of records, and
     `last` is where the last one begins."""
 
     def __init__(self, file: BinaryIO, start: int, counts: Counter[str], is_zipped: bool):

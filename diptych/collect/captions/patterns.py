@@ -137,7 +137,7 @@ def may_credit(text: str, tokens: Collection[str]) -> bool:
 
 
 def taken(text: str, rules: Collection[str], order: tuple[str, ...], *, credited: bool = True) -> str:
-    """The caption with a mark in place of all that the patterns of these rules match; `order` numbers the rules.
+    """The caption with a mark instead of all that the patterns of these rules match; `order` numbers the rules.
     `credited` False leaves out credits, for a caption that has none (`may_credit`)."""
     has_digit = any(map(str.isdigit, text))
     lower = text.casefold()

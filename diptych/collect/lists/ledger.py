@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from diptych.collect.pairs import Found, Words
 from diptych.storage.output_files import refuse_link
+from diptych.untrusted.json import parse_json
 
 NAME = "collect.sqlite"
 _WAIT_S = 60.0
@@ -141,7 +142,7 @@ class Ledger:
         ).fetchall()
         words = tuple(Words(caption, "list") for caption, _, _ in rows)
         licence = next((licence for _, licence, _ in rows if licence), "")
-        columns: dict[str, str] = json.loads(rows[0][2]) if rows else {}
+        columns: dict[str, str] = parse_json(rows[0][2]) if rows else {}
         if from_url != url:
             columns["redirected_to"] = from_url
         return Found(url, words, licence=licence, time_s=time.time(), columns=columns)

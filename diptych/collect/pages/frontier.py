@@ -15,6 +15,7 @@ from diptych.collect.pages.addresses import host_of, is_endless, key_of, shape_o
 from diptych.collect.pages.limits import CrawlLimits
 from diptych.collect.pairs import Found, Words
 from diptych.errors import DataError
+from diptych.untrusted.json import parse_json
 
 NAME = "crawl.sqlite"
 Kind = Literal["page", "picture"]
@@ -285,5 +286,5 @@ def _json_of(found: Found) -> str:
 
 
 def _found_of(text: str) -> Found:
-    url, words, page_url, language, licence, time_s = json.loads(text)
+    url, words, page_url, language, licence, time_s = parse_json(text)
     return Found(url, tuple(Words(*each) for each in words), page_url, language, licence, time_s)

@@ -1,4 +1,4 @@
-"""Picture files without their metadata, the pixels' own bytes unchanged: no place, camera or preview goes with them."""
+"""Picture files without their metadata, the pixels' own bytes unchanged: no position or camera goes with them."""
 
 from __future__ import annotations
 

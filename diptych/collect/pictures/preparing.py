@@ -52,7 +52,7 @@ def prepare(content: bytes, *, size: int | None = None, rules: PictureRules | No
 
     With `size`, in px, a picture whose shorter side is longer is made so small that its shorter side has `size`; none
     is ever enlarged. A JPEG, PNG or WebP whose pixels need no change keeps its own bytes, without its metadata: EXIF
-    with its places, comments, previews. Every other one becomes a JPEG, with the colours of its profile in sRGB, on
+    with its positions, comments, previews. Every other one becomes a JPEG, with the colours of its profile in sRGB, on
     white where it is transparent, with the first frame of an animation that is not blank. Raises PictureRefused by
     `rules` (by default PictureRules()) and for files that are damaged, cut or too large.
     """

@@ -129,7 +129,7 @@ class QueryMatcher:
         return len(self.queries)
 
     def find(self, caption: str) -> set[int]:
-        """The numbers of the queries that a caption has (places in `queries`). Lines are matched one by one."""
+        """The numbers of the queries that a caption has (positions in `queries`). Lines are matched one by one."""
         found: set[int] = set()
         numbers, lengths = self._numbers, self._lengths
         for line in caption.splitlines() if "\n" in caption else (caption,):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from collections import Counter
 from collections.abc import Mapping
 
 from diptych.collect.captions.personal import masked
+from diptych.untrusted.json import parse_json
 
 EXAMPLES = 12  # of each rule
 _MOST_CHARACTERS = 200  # of an example
@@ -59,7 +59,7 @@ class Removed:
     @classmethod
     def from_json(cls, text: str) -> Removed:
         """What `to_json` gave, written as JSON."""
-        removed, content = cls(), json.loads(text)
+        removed, content = cls(), parse_json(text)
         removed.seen = content["seen"]
         for rule, noted in content["rules"].items():
             if noted["count"]:
