@@ -45,7 +45,6 @@ OTHERS = {
 # Single functions of other modules that may, and what they do it to
 ALLOWED = {
     ("compared_pictures", "existing"): "pictures",
-    ("near_duplicates", "_files"): "pictures",
     ("local", "open_index"): "the folder of the pictures",
     ("local", "update"): "the folder of the pictures",
     ("recovery", "_with_first_page"): "files that the directory opened",
