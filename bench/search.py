@@ -12,8 +12,6 @@ is the CPU time of one query, which other programs disturb less. Searchers that 
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from cones import Cones, unit
 from searchers import SEARCHERS, THREADS, installed
+from steps import in_new_process
 from table import Row, arguments, report
 
 QUESTION = "The ten nearest of many vectors, one text at a time"
@@ -103,23 +102,12 @@ def measured(who: str, folder: Path, quick: bool) -> list[Row]:
     said: dict[str, float] = {}
     name = who
     for step, work in (("build", build), ("ask", ask)):
-        result = work(who, folder) if quick else in_new_process(step, who, folder)
+        result = work(who, folder) if quick else in_new_process(__file__, step, who, folder, threads=THREADS)
         if result is None:
             return []
         name = ", ".join(filter(None, [name, str(result.pop("setting", ""))]))
         said |= result  # type: ignore[arg-type]
     return [Row(name, value, unit) for unit, value in said.items()]
-
-
-def in_new_process(step: str, who: str, folder: Path) -> dict[str, object] | None:
-    """The output of a step in a new process; None if it fails."""
-    command = [sys.executable, __file__, "--work", step, who, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
-        print(f"{who}: its {step} failed with {done.returncode}, left out", file=sys.stderr)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def build(who: str, folder: Path) -> dict[str, object]:

@@ -19,7 +19,6 @@ and of the one that asks, a query, and of a build.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,6 +30,7 @@ import numpy as np
 import psutil
 from cones import Cones
 from search import nearest
+from steps import in_new_process
 from stored import FOLDERS, STORES, folder_of, memory, missing
 from table import Row, arguments, report
 
@@ -101,23 +101,12 @@ def measured(who: str, folder: Path, quick: bool) -> dict[str, Any]:
     for step, work in STEPS.items():
         kept = own.with_suffix(f".{step}.json")
         if not kept.exists():
-            result = work(who, folder) if quick else in_new_process(step, who, folder)
+            result = work(who, folder) if quick else in_new_process(__file__, step, who, folder, threads=THREADS)
             if result is None:
                 return {}
             kept.write_text(json.dumps(result))
         said |= json.loads(kept.read_text())
     return said
-
-
-def in_new_process(step: str, who: str, folder: Path) -> dict[str, Any] | None:
-    """The output of a step in a new process; None if it fails."""
-    command = [sys.executable, __file__, "--work", step, who, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
-        print(f"{who}: its {step} failed with {done.returncode}, left out", file=sys.stderr)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def build(who: str, folder: Path) -> dict[str, Any]:
