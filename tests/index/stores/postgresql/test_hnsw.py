@@ -43,7 +43,7 @@ VECTORS = {
     "picture": across(PICTURES, 2, 1.0).astype(np.float16),
     "text": across(TEXTS, 3, 1.5).astype(np.float16),
 }
-QUERIES = across(60, 4, 1.5).astype(np.float32)
+QUERIES = across(120, 4, 1.5).astype(np.float32)
 
 
 def block_of(modality: Modality, first: int, vectors: np.ndarray) -> Block:
@@ -61,7 +61,6 @@ def prepared() -> Iterator[PostgreSQLStore]:
     """A store whose pictures have an index of vectors, as those of a large one have."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hnsw, "MIN_ROWS", 1000)
-        patch.setattr(hnsw, "QUERIES", 32)
         store = PostgreSQLStore(StoreURI.parse(server().uri()))
         store.set_facts(FACTS | {"dim": DIM})
         store.put(block_of("picture", 1, VECTORS["picture"]))
