@@ -12,19 +12,17 @@ import numpy as np
 
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
 from diptych.checkpoint.finding import known_words_of, reference_pictures_of, tokenizer_of
-from diptych.checkpoint.fingerprint import fingerprint, legacy_config
 from diptych.checkpoint.state import Checkpoint, preprocessing_of
 from diptych.checkpoint.weights.finite import checked_bias, checked_scale
 from diptych.deprecation import renamed_arguments, renamed_attributes
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # before torch is imported
-from diptych.engines.converted import ConvertedWeights
+from diptych.engines.converted import fingerprint_of
 from diptych.errors import ArgumentError, CheckpointError, TextError
 from diptych.failures import EmbeddingResult, Failure, invalid_texts, listed, no_text, several
 from diptych.inference import batching
 from diptych.inference.batching import Encode, Key, Progress
 from diptych.inference.labels import LabelSet, label_vectors
 from diptych.media.images import Decode, Source
-from diptych.media.pixels.arrays import as_array
 from diptych.media.preprocessing import preprocess, resized_and_cropped
 from diptych.scoring import zero_shot
 from diptych.scoring.reference_pictures import ReferencePictures
@@ -149,12 +147,7 @@ class Embedder:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the model: the same in any format, on any engine, at any precision."""
-        state = self._state
-        if isinstance(state, ConvertedWeights):
-            return str(state.facts["fingerprint"])
-        first_row = getattr(state, "first_row", lambda name: as_array(state[name][:1]))
-        config = legacy_config(self.config, self.text_preprocessing)
-        return fingerprint(config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
+        return fingerprint_of(self._checkpoint, self._state, self.preprocessing)
 
     @property
     def tokenizer_json(self) -> str | None:
@@ -171,16 +164,15 @@ class Embedder:
         """Pictures that say how near a text comes; None if the model's files lack them. Raises CheckpointError."""
         return reference_pictures_of(self._checkpoint)
 
-    def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> Tokens:
-        """Ids and mask, padded to the longest text (to the context if the tower needs that).
+    def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False, fill_context: bool = False) -> Tokens:
+        """Ids and mask, padded to the longest text (to the context with `fill_context`, or if the tower needs that).
 
         Raises TokenizerError for a text longer than the context, unless `truncate`, which cuts and counts it, and
-        TextError for anything that is not a text.
-        """
+        TextError for anything that is not a text."""
         texts = listed(texts, "texts")
         if bad := next(filter(None, map(no_text, texts, range(len(texts)))), None):
             raise TextError(bad.message)
-        tokens = self._reader()(texts, truncate=truncate)
+        tokens = self._reader()(texts, truncate=truncate, fill_context=fill_context)
         check_ids(tokens.ids, self.config.text, self.source)
         return tokens
 
@@ -203,8 +195,7 @@ class Embedder:
         """One unit vector for each text; (1, dim) for a single text.
 
         Raises TextError for an empty text and TokenizerError for one that is too long (unless `truncate`), before any
-        is embedded; `try_embed_texts` leaves such texts out instead.
-        """
+        is embedded; `try_embed_texts` leaves such texts out instead."""
         texts = listed(texts, "texts")
         if failures := invalid_texts(texts):
             raise TextError(next(iter(failures.values())).message)
@@ -233,8 +224,7 @@ class Embedder:
         see `images.open_image`. "exact" decodes as the reference does, to the bit; "fast" as search, classification and
         comparison do, see `images`.
 
-        Raises ImageError for the first picture that cannot be read; `embed_stream` continues instead.
-        """
+        Raises ImageError for the first picture that cannot be read; `embed_stream` continues instead."""
         return self._rows(images, decode, self.engine.encode_images, self.dim)
 
     def _rows(self, images: Images, decode: Decode, encode: Encode, width: int) -> np.ndarray:
@@ -377,6 +367,16 @@ class Embedder:
         texts = {"tokenizer_json": self.tokenizer_json, "text_preprocessing": self.text_preprocessing}
         texts |= {"search_files": self.search_files, "preprocess": self.preprocessing.to_hugging_face()}
         return save_folder(folder, self.network, **texts)  # type: ignore[arg-type]
+
+    def save_text_encoder(self, folder: str | os.PathLike[str], *, pad_id: int | None = None) -> Path:
+        """Write the text tower as `text_encoder/` and `tokenizer/` of a pipeline of diffusers, see
+        `pipelines.text_encoder`. Raises CheckpointError, and writes nothing, for towers of another form than CLIP's."""
+        from diptych.checkpoint.pipelines.text_encoder import TextTower, save_text_encoder
+
+        text = TextTower(
+            self.config.text, self.network.state_dict(), self.tokenizer_json or "", self.text_preprocessing
+        )
+        return save_text_encoder(folder, text, pad_id=pad_id, source=self.source)
 
     def _image_vectors(self, images: Images) -> np.ndarray:
         vectors = zero_shot.as_vectors(images, self.dim)

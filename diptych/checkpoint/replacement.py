@@ -28,15 +28,19 @@ def json_text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def replace_folder(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` write a new folder, then replace `target` by it, with the guarantee of `atomic_folder`.
+def replace_folder(
+    target: Path, fill: Callable[[Path], None], *, replaceable: Callable[[Path], bool] | None = None
+) -> Path:
+    """Let `fill` write a new folder, then replace `target` by it, with the guarantee of `atomic_folder`. `replaceable`
+    says whether a folder is one of the kind that is written; by default a model's.
 
     A process killed between the two renames leaves the old model beside `target` as `.NAME.old-XXXXXXXX`; the next call
     restores it first. Raises CheckpointError as `check_replaceable` does.
     """
     target = target.resolve()
-    _restore(target)
-    check_replaceable(target)
+    replaceable = replaceable or is_model_folder
+    _restore(target, replaceable)
+    check_replaceable(target, replaceable)
     old = target.with_name(f".{target.name}.old-{uuid4().hex[:8]}")
     with atomic_folder(target, aside=old) as new:
         fill(new)
@@ -45,7 +49,7 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     return target
 
 
-def _restore(target: Path) -> None:
+def _restore(target: Path, replaceable: Callable[[Path], bool]) -> None:
     """Undo or finish a `replace_folder` that was killed: restore the old model, or delete it if there is a new one."""
     siblings = target.parent.iterdir() if target.parent.is_dir() else ()
     name = re.compile(re.escape(f".{target.name}.old-") + "[0-9a-f]{8}")
@@ -53,15 +57,17 @@ def _restore(target: Path) -> None:
     for old in sorted(strays, key=lambda path: path.stat().st_mtime, reverse=True):
         if not target.exists():
             old.rename(target)
-        elif is_model_folder(target):
+        elif replaceable(target):
             _discard(old, target)
 
 
-def check_replaceable(target: str | os.PathLike[str]) -> None:
+def check_replaceable(target: str | os.PathLike[str], replaceable: Callable[[Path], bool] | None = None) -> None:
     """Raise CheckpointError if `target` must not be replaced: a file, or a folder that is neither empty nor a model's.
-    `save_folder` checks this too, but a long run should check it before it begins."""
+    `save_folder` checks this too, but a long run should check it before it begins. `replaceable` as in
+    `replace_folder`."""
     target = Path(target)
-    if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or is_model_folder(target))):
+    replaceable = replaceable or is_model_folder
+    if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or replaceable(target))):
         return
     kind = "a folder with other files in it" if target.is_dir() else "a file"
     raise CheckpointError(f"{target} is {kind}; nothing was written. Pass a new folder, or a model's.")

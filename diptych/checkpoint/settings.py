@@ -52,7 +52,7 @@ class FolderSettings(NamedTuple):
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> FolderSettings:
     """Read a folder with a config.json, in Hugging Face's form or ours. Raises CheckpointError with what is wrong."""
     settings = read_json(folder / "config.json")
-    tokenizer_json, note = _tokenizer_json(folder, source)
+    tokenizer_json, note = tokenizer_json_of(folder, source)
     tokenizer, family = tokenization.settings_of(folder), settings.get("model_type")
     ignored: list[str] = []
     if family == OURS:
@@ -90,7 +90,7 @@ def write_search_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def _tokenizer_json(folder: Path, source: str) -> tuple[str | None, str]:
+def tokenizer_json_of(folder: Path, source: str) -> tuple[str | None, str]:
     """The text of tokenizer.json, else one made from the files that older folders have instead; and a note."""
     if text := read_text(folder / "tokenizer.json"):
         return text, ""

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from diptych.checkpoint.fingerprint import fingerprint, legacy_config
 from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.settings import FolderSettings, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import read_json
 from diptych.errors import CheckpointError
+from diptych.media.pixels.arrays import as_array
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig
 from diptych.scoring.reference_pictures import REFERENCE_FILE
@@ -86,3 +88,12 @@ class ConvertedWeights(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+
+def fingerprint_of(checkpoint: Checkpoint, state: Mapping[str, Any], spec: Preprocess) -> str:
+    """The fingerprint of a model with the weights `state`; of a converted one, that of its original."""
+    if isinstance(state, ConvertedWeights):
+        return str(state.facts["fingerprint"])
+    first_row = getattr(state, "first_row", lambda name: as_array(state[name][:1]))
+    config = legacy_config(checkpoint.config, checkpoint.text_preprocessing)
+    return fingerprint(config, spec, checkpoint.tokenizer_json, first_row)

@@ -49,10 +49,20 @@ class TextTransformer(nn.Module):
             nn.init.normal_(block.mlp.fc.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
 
-    def states(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
-        """Every token's state after the last norm, as diffusion models use it."""
+    def states(self, ids: Int[Tensor, "batch tokens"], *, skip: int = 0) -> Float[Tensor, "batch tokens width"]:
+        """Every token's state after the last norm, as diffusion models use it. `skip` leaves out that many of the last
+        layers, as `clip_skip` of diffusers does: 1 gives the last but one's states through the last norm (post-norm
+        towers have none). Padding positions have states as well; in a causal tower they are of the text before them.
+
+        Raises ArgumentError for more tokens than the context, or a `skip` that is negative or leaves no layer."""
         self._require_room(ids)
-        return self._states(ids, self._is_text(ids) if self.config.masks_padding else None)
+        if not 0 <= skip < self.config.layers:
+            raise ArgumentError(
+                f"skip={skip!r:.40} leaves out more layers than it may; wanted 0 to {self.config.layers - 1}, "
+                f"for this tower has {self.config.layers}.",
+                argument="skip",
+            )
+        return self._states(ids, self._is_text(ids) if self.config.masks_padding else None, skip)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
         self._require_room(ids)
@@ -81,9 +91,9 @@ class TextTransformer(nn.Module):
         weights = is_text.unsqueeze(2)  # (batch, tokens, 1)
         return self.proj((self._states(ids, is_text) * weights).sum(dim=1) / weights.sum(dim=1))
 
-    def _states(self, ids: Tensor, is_text: Bool[Tensor, "batch tokens"] | None) -> Tensor:
-        mask = None if is_text is None else is_text[:, None, None]
-        return self.norm_post(self.transformer(self._embedded(ids), self.config.causal, mask=mask))
+    def _states(self, ids: Tensor, is_text: Bool[Tensor, "batch tokens"] | None, skip: int = 0) -> Tensor:
+        mask, until = None if is_text is None else is_text[:, None, None], self.config.layers - skip
+        return self.norm_post(self.transformer(self._embedded(ids), self.config.causal, until=until, mask=mask))
 
     def _is_text(self, ids: Tensor) -> Tensor:
         """True for tokens, false for padding. The first is a token in any case, so that no row is empty."""

@@ -114,8 +114,9 @@ class Tokenizer:
     def end_id(self) -> int | None:
         return self._tokenizer.token_to_id(END)
 
-    def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
-        """Ids padded to the longest text of the batch (to the context with `fill_context`).
+    def __call__(self, texts: Sequence[str], *, truncate: bool = False, fill_context: bool = False) -> Tokens:
+        """Ids padded to the longest text of the batch, with `fill_context` (of the call or the tokenizer) to the
+        context.
 
         Raises TokenizerError on a text longer than the context. With `truncate`, the text is instead shortened, its end
         token kept, and counted in `.truncated`.
@@ -130,7 +131,7 @@ class Tokenizer:
         if len(sound) < len(rows):
             raise next(row for row in rows if isinstance(row, TokenizerError))
         kept = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in sound]
-        return self.padded(kept, cut)
+        return self.padded(kept, cut, fill_context=fill_context)
 
     def too_long(self, texts: Sequence[str]) -> dict[int, MessageParts]:
         """The error of each text that is longer than the context or that the library cannot encode, by its index in
@@ -168,9 +169,12 @@ class Tokenizer:
                 return [row for text in texts for row in self._encoded([text])]
             return [TokenizerError(f"this model's tokenizer cannot read the text {texts[0][:40]!r} ({error}).")]
 
-    def padded(self, rows: Sequence[Sequence[int] | Int[np.ndarray, "tokens"]], truncated: int = 0) -> Tokens:
+    def padded(
+        self, rows: Sequence[Sequence[int] | Int[np.ndarray, "tokens"]], truncated: int = 0, *,
+        fill_context: bool = False,
+    ) -> Tokens:  # fmt: skip
         """The ids of texts, padded."""
-        width = self.context if self.fill_context else max((len(row) for row in rows), default=0)
+        width = self.context if fill_context or self.fill_context else max((len(row) for row in rows), default=0)
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=bool)
         for i, row in enumerate(rows):

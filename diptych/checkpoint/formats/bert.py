@@ -7,17 +7,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from diptych.checkpoint.formats import tokenization
 from diptych.checkpoint.formats.huggingface import ACTIVATIONS, SIZES, padding_id
 from diptych.checkpoint.formats.name_table import QKV, KeyMapping, KeyMappings, look_up, renamed
+from diptych.checkpoint.formats.text_tower import TextTower, text_specs
 from diptych.checkpoint.formats.unread_keys import unread
 from diptych.checkpoint.weights.files import WEIGHTS, read_json, read_text, read_weights, weights_of
-from diptych.checkpoint.weights.shape_check import TensorSpec, check, expected_specs, specs_of
+from diptych.checkpoint.weights.shape_check import TensorSpec, check, specs_of
 from diptych.errors import ArgumentError, CheckpointError, TokenizerFileError
-from diptych.nets.config import CLIPConfig, TextConfig
-from diptych.text.cleaning import TextPreprocessing
+from diptych.nets.config import TextConfig
 from diptych.text.tokenizer_file import open_tokenizer
 from diptych.text.vocabulary import smaller_vocabulary
 from diptych.untrusted.json import parse_json
@@ -51,16 +51,6 @@ NORMALIZER = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-
-
-class TextTower(NamedTuple):
-    """A text tower alone. `state` has the names of `CLIP.state_dict()` under "text.", in float32; its projection is the
-    identity, so that its vectors are the encoder's own."""
-
-    config: TextConfig
-    state: dict[str, Tensor]
-    tokenizer_json: str
-    text_preprocessing: TextPreprocessing
 
 
 def read_text_tower(folder: str | os.PathLike[str], *, context: int | None = None) -> TextTower:
@@ -131,8 +121,7 @@ def _state(tensors: dict[str, Tensor], config: TextConfig, settings: dict[str, A
 
     tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
-    specs = expected_specs(CLIPConfig(config.width, text=config), source)
-    ours = {name: spec for name, spec in specs.items() if name.startswith("text.") and name != "text.proj.weight"}
+    ours = text_specs(config, source)
     types = {TOKEN_TYPES: TensorSpec(((DEFAULTS | settings)["type_vocab_size"], config.width))}
     check(specs_of(tensors), renamed(MAPPINGS, ours, source) | types, source)
     state = {}

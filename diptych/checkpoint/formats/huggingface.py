@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 FORMAT = "the Hugging Face form"
 LEGACY_END = 2  # transformers pools at the highest id where eos_token_id is this, at the first end token otherwise
+TEXT_MODEL = "clip_text_model"  # the type of a text tower alone
 LEGACY_PAD = 1  # the default of CLIP configurations, which no CLIP tokenizer pads with
 
 
@@ -148,14 +149,30 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
     try:
         vision, text = _tower(settings, family, "vision_config"), _tower(settings, family, "text_config")
         image = ViTConfig(**_fields(vision, IMAGE_KEYS, "vision_config"), **IMAGE_FORM[family])
-        form = TEXT_FORM[family] | _ids(text, family)
-        if pad_id is not None:
-            form["pad_id"] = pad_id
-        texts = TextConfig(**_fields(text, TEXT_KEYS, "text_config"), **form)
+        texts = _text_config(text, family, "text_config", pad_id)
         embed_dim = settings.get("projection_dim", 512) if family == "clip" else image.width
         return CLIPConfig(embed_dim, image, texts, LOSSES[family])
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def text_config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | None = None) -> TextConfig:
+    """The configuration of a config.json of transformers' CLIPTextModel, the text tower alone. Raises CheckpointError
+    with the key if it is not supported."""
+    family = settings.get("model_type")
+    if family != TEXT_MODEL:
+        raise CheckpointError(f"{source}: config.json: model_type={family!r} is not supported; {TEXT_MODEL!r} is.")
+    try:
+        unread(settings, {*SIZES, *TEXT_KEYS, *FIXED, "hidden_act", "model_type", "projection_dim"}, "")
+        return _text_config(DEFAULTS["clip"]["text_config"] | settings, "clip", "config.json", pad_id)
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def text_config_to_json(text: TextConfig) -> dict[str, Any]:
+    """The config.json of a CLIPTextModel: a causal text tower alone, without its projection."""
+    ids = _id_settings(text)
+    return {"model_type": TEXT_MODEL, "architectures": ["CLIPTextModel"], **_settings(text, TEXT_KEYS), **ids}
 
 
 def ignored_keys(settings: dict[str, Any], source: str) -> list[str]:
@@ -177,6 +194,14 @@ def _tower(settings: dict[str, Any], family: str, key: str) -> dict[str, Any]:
     """A tower's settings over the defaults. The oldest folders have a second set, KEY_dict, which takes precedence."""
     defaults, older = DEFAULTS[family][key], settings.get(f"{key}_dict")
     return defaults | (settings.get(key) or {}) | (defaults | older if older else {})
+
+
+def _text_config(tower: dict[str, Any], family: str, where: str, pad_id: int | None) -> TextConfig:
+    """The text tower's configuration. `pad_id` is the tokenizer's padding, if known."""
+    form = TEXT_FORM[family] | _ids(tower, family)
+    if pad_id is not None:
+        form["pad_id"] = pad_id
+    return TextConfig(**_fields(tower, TEXT_KEYS, where), **form)
 
 
 def _fields(tower: dict[str, Any], keys: dict[str, str], where: str) -> dict[str, Any]:
@@ -241,7 +266,12 @@ def config_to_json(config: CLIPConfig) -> dict[str, Any]:
     assert isinstance(config.image, ViTConfig)
     family, shared = ("siglip", {}) if config.loss == "sigmoid" else ("clip", {"projection_dim": config.embed_dim})
     vision = {"model_type": f"{family}_vision_model", **shared, **_settings(config.image, IMAGE_KEYS)}
-    text = {"model_type": f"{family}_text_model", **shared, **_settings(config.text, TEXT_KEYS), **_id_settings(config)}
+    text = {
+        "model_type": f"{family}_text_model",
+        **shared,
+        **_settings(config.text, TEXT_KEYS),
+        **_id_settings(config.text),
+    }
     if family == "siglip":
         text["projection_size"] = config.embed_dim
     return {
@@ -258,10 +288,9 @@ def _settings(tower: ViTConfig | TextConfig, keys: dict[str, str]) -> dict[str, 
     return {theirs: getattr(tower, ours) for theirs, ours in keys.items()} | {"hidden_act": name}
 
 
-def _id_settings(config: CLIPConfig) -> dict[str, Any]:
+def _id_settings(text: TextConfig) -> dict[str, Any]:
     """`eos_token_id` 2 makes transformers pool at the highest id, as OpenAI does. The end token's id, which it then
     ignores, is stored as `end_token_id` if it is not the highest."""
-    text = config.text
     if text.pool == "argmax":
         end = {"eos_token_id": LEGACY_END} | (
             {} if text.end_id == text.vocab_size - 1 else {"end_token_id": text.end_id}

@@ -12,29 +12,18 @@ from safetensors.torch import load_file, save_file
 
 import diptych
 from diptych.checkpoint import convert, save_folder
-from diptych.checkpoint.formats.bert import TextTower, read_text_tower, with_smaller_vocabulary
+from diptych.checkpoint.formats.bert import read_text_tower, with_smaller_vocabulary
+from diptych.checkpoint.formats.text_tower import TextTower
 from diptych.engines import EngineName
 from diptych.errors import ArgumentError, CheckpointError, TokenizerError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.nets.presets import preset
-from diptych.nets.text import TextTransformer
-from diptych.text.tokenizer import Tokenizer
 
 HF_BERT = Path(__file__).parents[2] / "golden" / "hf_bert"
 TEXTS = ["a photo of the cat", "dogs", "unreal blueberries running, and the black dog of a cat!", "Café?"]  # as make.py
 MODULES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
-
-
-def network(tower: TextTower) -> TextTransformer:
-    net = TextTransformer(tower.config, tower.config.width).eval()
-    net.load_state_dict({name.removeprefix("text."): tensor for name, tensor in tower.state.items()})
-    return net
-
-
-def tokenizer(tower: TextTower) -> Tokenizer:
-    return Tokenizer.of_tower(tower.tokenizer_json, tower.config, tower.text_preprocessing)
 
 
 @pytest.fixture
@@ -61,11 +50,11 @@ def as_sentence_transformer(folder: Path, *kinds: str, **pooling: bool) -> None:
 def test_vectors_are_the_original_s() -> None:
     wanted = load_file(HF_BERT / "expected.safetensors")
     tower = read_text_tower(HF_BERT)
-    tokens = tokenizer(tower)(TEXTS)
+    tokens = tower.tokenizer()(TEXTS)
     assert tokens.ids.tolist() == wanted["ids"].tolist()
     assert tokens.mask.tolist() == wanted["mask"].bool().tolist()
     with torch.no_grad():
-        came = network(tower)(wanted["ids"])
+        came = tower.network()(wanted["ids"])
     assert (came - wanted["text_features"]).abs().max() < 1e-5 * wanted["text_features"].abs().max()
 
 
@@ -87,8 +76,8 @@ def test_a_sentence_transformers_folder_says_how_much_it_reads(folder: Path) -> 
     tower = read_text_tower(folder, context=10)
     assert tower.state["text.positions"].shape == (10, 32)
     with pytest.raises(TokenizerError, match=r"tokens in text 0 .*this model reads 10"):
-        tokenizer(tower)(TEXTS[2:3])
-    cut = tokenizer(tower)(TEXTS[2:3], truncate=True)
+        tower.tokenizer()(TEXTS[2:3])
+    cut = tower.tokenizer()(TEXTS[2:3], truncate=True)
     assert cut.truncated == 1
     assert cut.ids.shape == (1, 10)
     assert cut.ids[0, -1] == tower.config.end_id
@@ -96,14 +85,14 @@ def test_a_sentence_transformers_folder_says_how_much_it_reads(folder: Path) -> 
 
 def test_marks_that_are_typed_stay_text() -> None:
     tower = read_text_tower(HF_BERT)
-    ids = tokenizer(tower)(["a [SEP] cat [PAD]"]).ids[0].tolist()
+    ids = tower.tokenizer()(["a [SEP] cat [PAD]"]).ids[0].tolist()
     assert ids.count(tower.config.end_id) == 1
     assert ids.index(tower.config.end_id) == len(ids) - 1
     assert tower.config.pad_id not in ids
 
 
 def test_ids_become_text_again() -> None:
-    read = tokenizer(read_text_tower(HF_BERT))
+    read = read_text_tower(HF_BERT).tokenizer()
     assert [read.decode(row) for row in read(["a photo of the cat", "Unreal berry"]).ids] == [
         "a photo of the cat",
         "unreal berry",
@@ -196,5 +185,5 @@ def test_a_smaller_vocabulary_gives_the_same_vectors() -> None:
     assert smaller.config.vocab_size < tower.config.vocab_size
     assert smaller.state["text.token.weight"].shape == (smaller.config.vocab_size, 32)
     with torch.no_grad():
-        came, wanted = (network(each)(torch.from_numpy(tokenizer(each)(TEXTS[:2]).ids)) for each in (smaller, tower))
+        came, wanted = (each.network()(torch.from_numpy(each.tokenizer()(TEXTS[:2]).ids)) for each in (smaller, tower))
     assert torch.equal(came, wanted)
