@@ -162,14 +162,17 @@ class _Run:
         try:
             async with asyncio.TaskGroup() as group, Transport(resolver, self._room, self._agent) as transport:
                 group.create_task(self.recorder.run())
-                reporting = group.create_task(self._report())
+                beside = [group.create_task(self._report())]
+                if self._total:
+                    beside.append(group.create_task(preparers.start()))
                 downloader = Downloader(
                     transport, resolver, permissions, preparers, self._limits, self.recorder.deliver,
                     lambda url: self._forgotten.covers(url=url, domain=host_of(url)),
                 )  # fmt: skip
                 await downloader.run(lambda after: self.recorder.waiting(after, self._limits.portion))
                 self.recorder.end()
-                reporting.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             resolver.close()
             await preparers.close()

@@ -108,9 +108,17 @@ class Downloader:
     async def _ask(self, host: Host, job: Job) -> None:
         """Use this turn of the host for the first of its jobs that needs a request."""
         turn: Job | None = job
-        while turn is not None and (ended := await self._ended(host, turn)):
-            self._end(turn, *ended)
-            turn = self._queue.another(host)
+        try:
+            while turn is not None and (ended := await self._ended(host, turn)):
+                self._end(turn, *ended)
+                turn = self._queue.another(host)
+            if turn is not None and host.is_learning:  # the turn went to a request for the rules
+                await _pause(host, turn.until_s)
+                host.pace.begin(time.monotonic())
+        finally:
+            if host.is_learning:
+                host.is_learning = False
+                self._queue.offer(host)  # for its other jobs, which need not wait for the end of this one
         if turn is not None:
             await self._get(host, turn)
 
@@ -127,26 +135,18 @@ class Downloader:
             return (State.FAILED, *given_up) if given_up else (State.REFUSED, refusal, "")
         return None
 
-    def _given_up(self, host: Host) -> tuple[str, str] | None:
+    def _given_up(self, host: Host) -> tuple[str, str] | None:  # for the type checker, which knows of no other task
         return host.given_up
 
     # --- what the host permits
 
     async def _refusal(self, host: Host, job: Job) -> str | None:
-        if self._permissions.missing(job.url) is not None:
-            host.is_learning = True
-            try:
-                while (address := self._permissions.missing(job.url)) is not None:
-                    await self._learn(host, address, job.until_s)
-                    if host.given_up:
-                        return host.given_up[0]
-            finally:
-                host.is_learning = False
-                host.pace.ask_for(self._permissions.delay_s(job.url))
-            if (refusal := self._permissions.refusal(job.url)) is None:
-                await _pause(host, job.until_s)
-                host.pace.begin(time.monotonic())
-            return refusal
+        while (address := self._permissions.missing(job.url)) is not None:
+            host.is_learning = True  # until `_ask` has a request to make: nothing else is asked of the host meanwhile
+            await self._learn(host, address, job.until_s)
+            if host.given_up:
+                return host.given_up[0]
+            host.pace.ask_for(self._permissions.delay_s(job.url))
         return self._permissions.refusal(job.url)
 
     async def _learn(self, host: Host, address: str, until_s: float) -> None:

@@ -31,7 +31,7 @@ class _Order(NamedTuple):
 
 
 class Preparers:
-    """A number of processes, started when the first picture comes."""
+    """A number of processes, started by `start` or when the first picture comes."""
 
     def __init__(self, processes: int, *, size: int | None = None, disabled: Collection[str] = ()):
         """`size` and the `disabled` rules are those of `prepare`."""
@@ -40,6 +40,10 @@ class Preparers:
         self._free: asyncio.Queue[_Preparer] = asyncio.Queue()
         for each in self._all * _AHEAD:
             self._free.put_nowait(each)
+
+    async def start(self) -> None:
+        """Start all processes, whose imports take as long as many pictures. Raises ReaderProcessError if that fails."""
+        await asyncio.gather(*(each.start() for each in self._all))
 
     async def prepare(self, content: bytes) -> Picture:
         """As `diptych.collect.pictures.preparing.prepare`. Raises PictureRefused, and ReaderProcessError if processes
@@ -66,10 +70,14 @@ class _Preparer:
         self._orders: deque[_Order] = deque()
         self._starting = asyncio.Lock()
 
-    async def prepare(self, content: bytes) -> Picture:
+    async def start(self) -> None:
+        """Start the process unless it runs."""
         async with self._starting:
             if self._process is None:
                 await self._start()
+
+    async def prepare(self, content: bytes) -> Picture:
+        await self.start()
         order = _Order(content, asyncio.get_running_loop().create_future())
         self._orders.append(order)
         await self._send(order)

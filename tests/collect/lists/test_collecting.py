@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -230,6 +231,28 @@ def test_no_more_at_a_time_than_a_host_may_get(run: Run, web: LittleWeb) -> None
     web.pages |= {f"/{number}.jpg": page for number in range(20)}
     assert run(*(f"/{number}.jpg" for number in range(20)), limits={"per_host": 3}).pairs == 20
     assert 1 < most[0] <= 3
+
+
+def test_a_host_is_asked_by_several_as_soon_as_its_rules_are_known(run: Run, web: LittleWeb) -> None:
+    """Its first picture does not hold up the others: none is answered before three were asked for."""
+    together = threading.Barrier(3)
+
+    def page(before: int) -> Page:
+        together.wait(60)
+        return Page(JPEG)
+
+    web.pages |= {f"/{number}.jpg": page for number in range(3)}
+    assert run(*(f"/{number}.jpg" for number in range(3)), limits={"per_host": 3, "url_s": 90.0}).pairs == 3
+
+
+def test_the_pause_of_a_host_goes_on_after_its_rules(run: Run, web: LittleWeb) -> None:
+    """Also where the address that its rules were fetched for is refused."""
+    reserved = json.dumps([{"location": "/mine/*", "tdm-reservation": 1}]).encode()
+    web.pages = {"/robots.txt": Page(b"User-agent: *\nCrawl-delay: 0.3"), "/.well-known/tdmrep.json": Page(reserved)}
+    web.pages |= {"/x.jpg": Page(JPEG)}
+    assert run("/mine/x.jpg", "/x.jpg").refused == {"tdm-reservation": 1}
+    _, rules, asked = (when for when, *_ in web.log)
+    assert asked - rules > 0.25
 
 
 # --- redirects
