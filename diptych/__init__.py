@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from diptych.checkpoint.formats.text_tower import TextTower as TextTower
+    from diptych.checkpoint.pipelines.text_encoder import read_text_encoder as read_text_encoder
     from diptych.checkpoint.pretrained.names import PretrainedModel as PretrainedModel
     from diptych.checkpoint.pretrained.names import pretrained_models as pretrained_models
     from diptych.data.loading.augmentation import Augmentation as Augmentation
@@ -125,7 +127,7 @@ __all__ = [  # noqa: RUF022
     # Models
     "load", "Embedder", "EmbeddingResult", "Failure", "Tokens", "Preprocess", "TextPreprocessing", "CLIPConfig",
     "ViTConfig", "ResNetConfig", "EfficientNetConfig", "TextConfig", "convert", "architectures", "Architecture",
-    "pretrained_models", "PretrainedModel",
+    "pretrained_models", "PretrainedModel", "read_text_encoder", "TextTower",
     # Pictures and texts: labels, regions, differences
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
@@ -169,6 +171,8 @@ _MODULES = {
     "Architecture": "diptych.training.architectures",
     "pretrained_models": "diptych.checkpoint.pretrained.names",
     "PretrainedModel": "diptych.checkpoint.pretrained.names",
+    "read_text_encoder": "diptych.checkpoint.pipelines.text_encoder",
+    "TextTower": "diptych.checkpoint.formats.text_tower",
     "Classification": "diptych.scoring.zero_shot",
     "Calibration": "diptych.scoring.zero_shot",
     "ClassifiedFiles": "diptych.inference.picture_files",

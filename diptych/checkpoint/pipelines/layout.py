@@ -3,12 +3,16 @@ reads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.weights.files import read_json
 from diptych.errors import ArgumentError, CheckpointError
+from diptych.storage.atomic import atomic_write_text
 
+INDEX = "model_index.json"
 TEXT_ENCODER, TOKENIZER = "text_encoder", "tokenizer"
 ENCODERS = {TEXT_ENCODER: TOKENIZER, f"{TEXT_ENCODER}_2": f"{TOKENIZER}_2"}  # Stable Diffusion XL has both
 
@@ -19,6 +23,14 @@ def tokenizer_of(part: str) -> str:
         known = " or ".join(map(repr, ENCODERS))
         raise ArgumentError(f"part={part!r} is no text encoder of a pipeline; wanted {known}.", argument="part")
     return ENCODERS[part]
+
+
+def name_classes(folder: Path, classes: Mapping[str, str]) -> None:
+    """Have the pipeline's model_index.json, if it has one, name the classes of transformers that open its parts."""
+    index = folder / INDEX
+    if index.is_file():
+        entries = {name: ["transformers", kind] for name, kind in classes.items()}
+        atomic_write_text(index, json_text(read_json(index) | entries))
 
 
 def check_width(folder: Path, part: str, width: int) -> None:

@@ -13,8 +13,13 @@ from diptych.checkpoint.folder import save_tensors
 from diptych.checkpoint.formats import huggingface
 from diptych.checkpoint.formats.name_table import look_up, renamed, write_mapped
 from diptych.checkpoint.formats.text_tower import PREFIX, TextTower, text_specs
-from diptych.checkpoint.pipelines.layout import TEXT_ENCODER, check_width, tokenizer_of
-from diptych.checkpoint.pipelines.tokenizer_files import is_tokenizer_folder, read_tokenizer_files, tokenizer_files
+from diptych.checkpoint.pipelines.layout import TEXT_ENCODER, check_width, name_classes, tokenizer_of
+from diptych.checkpoint.pipelines.tokenizer_files import (
+    class_of,
+    is_tokenizer_folder,
+    read_tokenizer_files,
+    tokenizer_files,
+)
 from diptych.checkpoint.replacement import check_replaceable, json_text, replace_folder
 from diptych.checkpoint.state import cast
 from diptych.checkpoint.weights.files import WEIGHTS, read_json, read_weights, weights_of
@@ -45,7 +50,8 @@ def save_text_encoder(
     source: str = "the model",
 ) -> Path:
     """Write `text_encoder/` (transformers' CLIPTextModel) and `tokenizer/` into `folder`, which may be a pipeline's:
-    others of its folders stay. Each of the two is replaced completely or not at all. Return the path of `folder`.
+    its other folders stay, and its model_index.json names both. Each of the two is replaced completely or not at all.
+    Return the path of `folder`.
 
     The projection and tensors of an image tower are left out. Texts are padded with `pad_id`, by default the tower's
     own: Stable Diffusion 1 pads with the end token, Stable Diffusion 2 with 0, and padding is part of what their
@@ -75,6 +81,7 @@ def save_text_encoder(
         save_tensors(new / "model.safetensors", tensors)
 
     replace_folder(encoder, fill)
+    name_classes(folder, {TEXT_ENCODER: "CLIPTextModel", tokenizer.name: class_of(words)})
     return folder.resolve()
 
 

@@ -4,6 +4,7 @@ special_tokens_map.json, and vocab.json and merges.txt for the versions before 5
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +66,11 @@ def tokenizer_files(
     }
     files = {"tokenizer.json": tokenizer_json, tokenization.SETTINGS: json_text(settings), SPECIAL: json_text(tokens)}
     return files | (_older_files(content) if _is_clip_style(content) else {})
+
+
+def class_of(files: Mapping[str, str]) -> str:
+    """The class of transformers that opens the files of `tokenizer_files`."""
+    return json.loads(files[tokenization.SETTINGS])["tokenizer_class"]
 
 
 def is_tokenizer_folder(folder: Path) -> bool:

@@ -196,11 +196,13 @@ def test_a_width_that_the_unet_does_not_read_is_refused(model: Embedder, pipelin
 
 def test_a_pipeline_keeps_its_other_folders_and_no_old_weights(model: Embedder, pipeline: Path) -> None:
     (pipeline / "vae").mkdir()
-    (pipeline / "model_index.json").write_text("{}")
+    edit(pipeline / "model_index.json", vae=[None, None], text_encoder=[None, None])
     (pipeline / "text_encoder" / "pytorch_model.bin").write_bytes(b"old")
     model.save_text_encoder(pipeline)
     assert {path.name for path in pipeline.iterdir()} == {"text_encoder", "tokenizer", "vae", "model_index.json"}
     assert {path.name for path in (pipeline / "text_encoder").iterdir()} == {"config.json", "model.safetensors"}
+    classes = {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    assert json.loads((pipeline / "model_index.json").read_text()) == {"vae": [None, None]} | classes
 
 
 @pytest.mark.parametrize("name", ["text_encoder", "tokenizer"])
@@ -226,7 +228,7 @@ def test_towers_of_another_form_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_must_belong_to_the_tower(model: Embedder, tiny_model: Path, tmp_path: Path) -> None:
-    golden = read(GOLDEN / "openai_vit")
+    golden = read(GOLDEN / "openai_vit" / "openai_vit.pt")
     network = build(golden)
     tower = TextTower(golden.config.text, network.state_dict(), "", golden.text_preprocessing)
     with pytest.raises(TokenizerError, match=r"the model has no tokenizer\.json"):
