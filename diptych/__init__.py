@@ -100,6 +100,9 @@ if TYPE_CHECKING:
     from diptych.nets.config import ViTConfig as ViTConfig
     from diptych.scoring.comparison import Comparison as Comparison
     from diptych.scoring.difference import Difference as Difference
+    from diptych.scoring.generated import clip_scores as clip_scores
+    from diptych.scoring.generated import cmmd as cmmd
+    from diptych.scoring.generated import reference_clip_scores as reference_clip_scores
     from diptych.scoring.locate import Box as Box
     from diptych.scoring.metrics import Accuracy as Accuracy
     from diptych.scoring.metrics import Confused as Confused
@@ -138,7 +141,7 @@ __all__ = [  # noqa: RUF022
     "index_shards", "embed_shards", "ShardedResult", "Workers",
     # Evaluation
     "evaluate", "Evaluation", "compare_results", "MetricComparison", "Interval", "probe", "ProbeResult",
-    "Probe", "Retrieval", "Recall",
+    "Probe", "Retrieval", "Recall", "clip_scores", "reference_clip_scores", "cmmd",
     # Training
     "train", "TrainConfig", "TrainResult", "recipe", "Augmentation", "Forgetting", "Measure", "Drift",
     "ClassAccuracy", "BadSample",
@@ -222,6 +225,9 @@ _MODULES = {
     "Probe": "diptych.scoring.probe",
     "Retrieval": "diptych.scoring.metrics",
     "Recall": "diptych.scoring.metrics",
+    "clip_scores": "diptych.scoring.generated",
+    "reference_clip_scores": "diptych.scoring.generated",
+    "cmmd": "diptych.scoring.generated",
     "train": "diptych.training.trainer",
     "TrainConfig": "diptych.training.config",
     "TrainResult": "diptych.training.trainer",

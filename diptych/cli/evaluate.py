@@ -54,8 +54,9 @@ def command(
     engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Evaluate MODELs ("bundled", folders, checkpoints, hub ids or pretrained names) on the data sets of a suite:
-    zero-shot accuracy, retrieval, linear probes, few-shot probes, corruptions. Writes report.html and results.jsonl
-    into OUT; the next run continues from there.
+    zero-shot accuracy, retrieval, linear probes, few-shot probes, corruptions; for generated pictures, CLIP score with
+    their prompts and CMMD with true pictures. Writes report.html and results.jsonl into OUT; the next run continues
+    from there.
 
     \b
     diptych evaluate bundled --suite suite.toml --out evaluation/
@@ -115,6 +116,8 @@ MAIN_METRICS = {
     "probe": ("top1", "plain", "l2", "validation_top1"),
     "few-shot": ("zero_shot", "shots_1", "shots_4", "shots_16", "all"),
     "corruptions": ("clean", "mean"),
+    "clip-score": ("clip_score", "reference_clip_score", "clip_score_other_prompts"),
+    "cmmd": ("cmmd", "cmmd_biased"),
 }
 
 

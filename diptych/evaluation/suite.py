@@ -18,7 +18,7 @@ from diptych.display.plots import thumbnail
 from diptych.embedder import Embedder
 from diptych.errors import DataError, ImageError
 from diptych.evaluation import results
-from diptych.evaluation.sets.dataset import CaptionedDataset, LabelledDataset
+from diptych.evaluation.sets.dataset import CaptionedDataset, Dataset, DatasetKind, LabelledDataset, PictureDataset
 from diptych.evaluation.sets.opening import open_set, training_set
 from diptych.evaluation.shifts import BaseDataset, base_accuracy, open_base
 from diptych.evaluation.suite_file import SuiteEntry, shift_bases
@@ -32,7 +32,7 @@ from diptych.versions import READING, TOKENIZING
 
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
 THUMB_PX = 128
-USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",)}
+USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",), "pictures": ("cmmd",)}
 
 
 def run(
@@ -83,7 +83,8 @@ class _Runner:
         except EXPECTED as error:
             names = entry.tasks or USUAL[entry.kind or "classes"]
             return [self._failed(entry, task, {"split": entry.split}, error, started) for task in names]
-        usual = USUAL["pairs" if isinstance(job.data, CaptionedDataset) else "classes"]
+        kinds: dict[type, DatasetKind] = {CaptionedDataset: "pairs", PictureDataset: "pictures"}
+        usual = USUAL[kinds.get(type(job.data), "classes")]
         return [self._task(entry, job, task) for task in entry.tasks or usual]
 
     def _job(self, entry: SuiteEntry, progress: Callable[[int, int], None]) -> EvaluationJob:
@@ -100,7 +101,9 @@ class _Runner:
         templates = entry.templates or (OWN_TEMPLATES if own else "general")
         prompts = own if templates == OWN_TEMPLATES else load_templates(templates)
         cache = self.folder / VECTORS
-        return EvaluationJob(self.model, data, train, templates, prompts, entry.seed, cache, progress)
+        job = EvaluationJob(self.model, data, train, templates, prompts, entry.seed, cache, progress)
+        job.reference = _reference(entry)
+        return job
 
     def _base(self, entry: SuiteEntry) -> BaseDataset | None:
         """The base data set of a shift, opened once for all its shifts."""
@@ -200,6 +203,17 @@ class _Runner:
             self.on_row(row)
         self.reported.add(error)
         return row
+
+
+def _reference(entry: SuiteEntry) -> tuple[str, Dataset] | None:
+    """The reference pictures of an entry: those of a folder, or of a data set of another form."""
+    if entry.reference is None:
+        return None
+    kind: DatasetKind | None = "pictures" if os.path.isdir(entry.reference) else None
+    try:
+        return entry.reference, open_set(entry.reference, kind=kind, allow_outside=entry.allow_outside)
+    except DataError as error:
+        raise DataError(f"the reference: {error}") from error
 
 
 def key_of(fingerprint: str, dataset: str, task: str, settings: dict[str, Any], dependencies: Sequence[str]) -> str:

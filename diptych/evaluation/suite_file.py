@@ -3,13 +3,14 @@
 [[dataset]]
 name = "digits"
 source = "data/digits"     # relative to the suite's folder; or a known name
-kind = "classes"           # or "pairs"; inferred by default
+kind = "classes"           # or "pairs"; inferred by default. "pictures" is a folder of pictures alone
 split = "test"             # by default the first of test, val, ... that exists
 tasks = ["zero-shot", "probe", "few-shot", "corruptions"]
 templates = "general"      # a name or a file, see zero_shot.templates_of; by default the set's own, or "general"
 seed = 0
 shift_of = "NAME"          # the data set of this suite that has the same classes on other pictures; by default known
                            # for named data sets, such as imagenet-r and imagenet-1k
+reference = "data/true"    # the true pictures that "cmmd" compares with: a folder of pictures, or any data set
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ class SuiteEntry:
     templates: str | None = None
     seed: int = 0
     shift_of: str | None = None
+    reference: str | None = None
     allow_outside: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in (None, "classes", "pairs"):
-            raise ArgumentError(f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes or pairs.")
+        if self.kind not in (None, "classes", "pairs", "pictures"):
+            raise ArgumentError(
+                f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes, pairs or pictures."
+            )
         for name in self.tasks or ():
             if name not in TASKS:
                 raise ArgumentError(f"the data set {self.name!r} has the task {name!r}; there are {', '.join(TASKS)}.")
@@ -105,7 +109,8 @@ def _entry(table: dict[str, Any], path: Path) -> SuiteEntry:
             raise ArgumentError(f"{called} {key} is {value!r}; wanted a {wanted.__name__}.")
     if missing := [key for key in ("name", "source") if not table.get(key)]:
         raise ArgumentError(f"{called} has no {missing[0]}; wanted name and source.")
-    given: dict[str, Any] = table | {"source": _located(table["source"], path.parent)}
+    paths = {key: _located(table[key], path.parent) for key in ("source", "reference") if key in table}
+    given: dict[str, Any] = table | paths
     if "tasks" in table:
         given["tasks"] = tuple(table["tasks"])
     if (templates := table.get("templates")) and (path.parent / templates).is_file():

@@ -16,11 +16,12 @@ from diptych.evaluation.report.result_rows import Problems, Result, is_number, u
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions")  # in the order of the page
+TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions", "clip-score", "cmmd")  # in the order of the page
 LEVEL, LEVELS = re.compile(r"(?!shots_|wise_)(.+)_([1-5])"), (1, 2, 3, 4, 5)  # noise_3: the third severity of noise
 MAX_CLASSES = 40  # in a matrix or plot; with more, tables of the best and worst
 MAX_PAIRS, MAX_LISTED = 12, 10
-LOWER_IS_BETTER, NO_DIRECTION = ("median_rank",), ("l2",)
+LOWER_IS_BETTER, NO_DIRECTION = ("median_rank", "cmmd", "cmmd_biased"), ("l2", "clip_score_other_prompts")
+SHORT = ("l2", "cmmd", "cmmd_biased")  # numbers that are no percentages
 DIRECTIONS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
 TITLES = {
     "top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "accuracy, mean over classes",
@@ -28,6 +29,9 @@ TITLES = {
     "validation_top1": "accuracy on validation data", "plain": "accuracy, started from zero", "zero_shot": "zero-shot",
     "all": "probe, all examples",
     "median_rank": "median rank", "mean": "mean over corruptions", "r1": "R@1", "r5": "R@5", "r10": "R@10",
+    "clip_score": "CLIP score, times 100", "reference_clip_score": "CLIP score with references, times 100",
+    "clip_score_other_prompts": "CLIP score with other pictures' prompts", "cmmd": "CMMD (lower is better)",
+    "cmmd_biased": "CMMD, biased as in its authors' code",
 }  # fmt: skip
 
 
@@ -122,7 +126,7 @@ def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, f
 def _cell(result: Result, metric: str, ends: tuple[float, float] | None = None) -> Cell:
     if (value := result.metrics.get(metric)) is None:
         return Cell("–")
-    text = f"{value:.3g}" if metric in NO_DIRECTION else f"{value:.1f}"
+    text = f"{value:.3g}" if metric in SHORT else f"{value:.1f}"
     return Cell(text, f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else "")
 
 

@@ -1,4 +1,4 @@
-"""Data sets for evaluation: pictures with a class each, or pictures with captions."""
+"""Data sets for evaluation: pictures with a class each, pictures with captions, or pictures alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diptych.media.images import Source as ImageSource
 if TYPE_CHECKING:
     from jaxtyping import Int
 
-DatasetKind = Literal["classes", "pairs"]
+DatasetKind = Literal["classes", "pairs", "pictures"]
 WHOLE = "all"  # the split of a data set without splits
 
 
@@ -57,7 +57,15 @@ class CaptionedDataset:
     description: str = ""
 
 
-Dataset = LabelledDataset | CaptionedDataset
+@dataclass(frozen=True)
+class PictureDataset:
+    """Pictures alone, such as a generator's. `description` is as in LabelledDataset."""
+
+    pictures: PictureSequence
+    description: str = ""
+
+
+Dataset = LabelledDataset | CaptionedDataset | PictureDataset
 
 
 def pairs_of(source: Source, identity: str, split: str = WHOLE) -> CaptionedDataset:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from diptych.data.confinement import AllowedFolders
 from diptych.errors import DataError
 from diptych.evaluation.sets.clip_benchmark import CLASSES, TEMPLATES, names_in, open_shards
-from diptych.evaluation.sets.dataset import CaptionedDataset, Dataset
+from diptych.evaluation.sets.dataset import Dataset, LabelledDataset
 from diptych.evaluation.sets.saved_datasets import hashed, import_datasets, of_rows
 
 PARQUET = "refs/convert/parquet"  # the hub's Parquet copy of data sets with a loading script
@@ -95,7 +95,7 @@ def _fetched_rows(entry: NamedDataset, split: str) -> Dataset:
     rows = datasets.Dataset.from_parquet([os.fspath(path) for path in files])
     identity = hashed(entry.hub, top.name, *(path.name for path in files), *classes)  # the folder's name is a commit
     found = of_rows(rows, split, image=entry.image or "", label=entry.label, caption=entry.caption, identity=identity)
-    if not classes or isinstance(found, CaptionedDataset):
+    if not classes or not isinstance(found, LabelledDataset):
         return found
     if len(classes) != len(found.classes):
         raise DataError(f"{entry.names} names {len(classes)} classes; {entry.hub} has {len(found.classes)}.")

@@ -25,16 +25,19 @@ from diptych.evaluation.sets.dataset import (
     Dataset,
     DatasetKind,
     LabelledDataset,
+    PictureDataset,
     PictureSequence,
     identity_of,
     pairs_of,
 )
 from diptych.evaluation.sets.named_datasets import NAMED
+from diptych.media.scanning.image_files import find_images
 from diptych.untrusted.links import walk
 
 FORMS = (
     "a folder of class folders (also below train/, val/ and test/), pairs as `diptych train` reads them, a folder of "
-    "WebDataset shards in CLIP_benchmark's layout, a folder of `save_to_disk` of `datasets`"
+    "WebDataset shards in CLIP_benchmark's layout, a folder of `save_to_disk` of `datasets`, or with "
+    'kind = "pictures" a folder of pictures alone'
 )
 
 
@@ -52,13 +55,15 @@ def open_set(
     lists the accepted forms.
     """
     text = os.fspath(source)
-    if not os.path.exists(text) and text in NAMED:
+    if not os.path.exists(text) and text in NAMED and kind != "pictures":
         return named_datasets.open_named(text, split)
     if not os.path.isdir(text):
-        if kind == "classes":
+        if kind in ("classes", "pictures"):
             raise DataError(_not_there(text))
         return _pairs(text, WHOLE, allow_outside)
     allowed = AllowedFolders([text], allow_outside=allow_outside)
+    if kind == "pictures":
+        return _pictures_alone(Path(text), allowed)
     if saved_datasets.is_saved(Path(text)):
         return saved_datasets.open_saved(Path(text), split, allowed)
     available = splits(text)
@@ -126,6 +131,18 @@ def class_folders(folder: Path, split: str = WHOLE, allowed: AllowedFolders | No
     return LabelledDataset(
         pictures, found.names, np.array(found.labels, np.int64), description="; ".join(filter(None, notes))
     )
+
+
+def _pictures_alone(folder: Path, allowed: AllowedFolders) -> PictureDataset:
+    """All pictures below a folder, whatever is beside them, without those behind links that lead out of `allowed`."""
+    links = list[Path]()
+    paths, others = allowed.split_outside(find_images(folder, follows=allowed.contains, skipped=links))
+    if not paths:
+        raise DataError(f"{folder} has no pictures in it.")
+    outside = sorted(os.path.relpath(path, folder) for path in (*others, *links))
+    keys = [os.fspath(path.relative_to(folder)) for path in paths]
+    pictures = PictureSequence(keys, paths.__getitem__, identity_of(folder, paths))
+    return PictureDataset(pictures, f"left out {len(outside):,} with {left_out(outside)}" if outside else "")
 
 
 def _pairs(index: str | Path, split: str, allow_outside: bool = False) -> CaptionedDataset:

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.embedder import Embedder
 from diptych.errors import DataError
-from diptych.evaluation.sets.dataset import CaptionedDataset, Dataset, LabelledDataset
+from diptych.evaluation.sets.dataset import CaptionedDataset, Dataset, LabelledDataset, PictureDataset
 from diptych.evaluation.tasks.features import EmbeddedPictures, ImageTransform, arithmetic, image_vectors
 from diptych.media.images import Decode
 from diptych.scoring import zero_shot
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 OWN_TEMPLATES = "the set's own"  # in results.jsonl
+ALONE = "the set has pictures alone, without classes and captions; its task is cmmd."
 EXAMPLES = 8  # of the best, and of the worst
 DECODE: Decode = "fast"
 EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # errors that affect one data set alone
@@ -53,7 +54,8 @@ class TaskResult:
 @dataclass
 class EvaluationJob:
     """A model and a data set. `train` is the training split, if there is one; `templates` is the name of `prompts`;
-    `cache` is the folder for vectors; `left_out` has the message of the first unreadable picture for each reason."""
+    `cache` is the folder for vectors; `left_out` has the message of the first unreadable picture for each reason;
+    `reference` are the true pictures to compare with, if the suite names some, with their source."""
 
     model: Embedder
     data: Dataset
@@ -64,21 +66,26 @@ class EvaluationJob:
     cache: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     left_out: dict[str, str] = field(default_factory=dict)
+    reference: tuple[str, Dataset] | None = None
 
     @property
     def labelled(self) -> LabelledDataset:
-        """The data set with its classes. Raises DataError if it has captions."""
+        """The data set with its classes. Raises DataError if it has none."""
         if isinstance(self.data, CaptionedDataset):
-            raise DataError("the set has captions and no classes; its task is retrieval.")
+            raise DataError("the set has captions and no classes; its tasks are retrieval, clip-score, cmmd.")
+        if isinstance(self.data, PictureDataset):
+            raise DataError(ALONE)
         return self.data
 
     @property
     def pairs(self) -> CaptionedDataset:
-        """The data set with its captions. Raises DataError if it has classes."""
+        """The data set with its captions. Raises DataError if it has none."""
         if isinstance(self.data, LabelledDataset):
             raise DataError(
-                "the set has classes and no captions; its tasks are zero-shot, probe, few-shot, corruptions."
+                "the set has classes and no captions; its tasks are zero-shot, probe, few-shot, corruptions, cmmd."
             )
+        if isinstance(self.data, PictureDataset):
+            raise DataError(ALONE)
         return self.data
 
     @cached_property

@@ -22,7 +22,7 @@ def retrieval_task(job: EvaluationJob) -> TaskResult:
     """Pictures ranked for each caption, and captions for each picture (Karpathy and Fei-Fei 2015, section 4.2)."""
     pairs, seen = job.pairs, job.embed(job.pairs)
     failures = seen.reasons()
-    captions, image_index = _captions(pairs, seen, failures)
+    captions, image_index = captions_of(pairs, seen, failures)
     texts = job.model.try_embed_texts(captions, truncate=True)
     for failure in texts.failures.values():
         count(failures, f"caption: {failure.reason}")
@@ -49,7 +49,7 @@ def retrieval_task(job: EvaluationJob) -> TaskResult:
     return result
 
 
-def _captions(
+def captions_of(
     pairs: CaptionedDataset, seen: EmbeddedPictures, failures: dict[str, int]
 ) -> tuple[list[str], np.ndarray]:
     """All captions of the embedded pictures, and the row of each caption's picture."""

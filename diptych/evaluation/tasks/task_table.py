@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from diptych.evaluation.tasks.corruptions import corruptions_task
 from diptych.evaluation.tasks.corruptions import settings as corruptions_settings
+from diptych.evaluation.tasks.generated import clip_score_task, cmmd_settings, cmmd_task
 from diptych.evaluation.tasks.job import EvaluationJob, TaskResult, template_settings
 from diptych.evaluation.tasks.probing import few_shot_settings, few_shot_task, probe_settings, probe_task
 from diptych.evaluation.tasks.retrieval import retrieval_task
@@ -24,4 +25,6 @@ TASKS = {
     "probe": Task(probe_task, probe_settings),
     "few-shot": Task(few_shot_task, few_shot_settings),
     "corruptions": Task(corruptions_task, corruptions_settings),
+    "clip-score": Task(clip_score_task, lambda job: {}),
+    "cmmd": Task(cmmd_task, cmmd_settings),
 }
