@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from diptych.collect.addresses import normalized
 from diptych.collect.archives.found_table import FoundTable, read_found
 from diptych.collect.archives.http_messages import Answer, answer_in, decoded_body
 from diptych.collect.archives.record_reader import ArchiveRecord, records
@@ -17,7 +18,6 @@ from diptych.collect.captions.rules import RULES, CaptionRules
 from diptych.collect.output.facts import facts_of
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import OpenShard
-from diptych.collect.pages.addresses import normalized
 from diptych.collect.pages.extraction import Page, read_page
 from diptych.collect.pairs import Found, Pair, Picture
 from diptych.collect.permission.reservations import refusal_in_headers

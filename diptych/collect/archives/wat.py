@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diptych.collect.pages.addresses import normalized
+from diptych.collect.addresses import normalized
 from diptych.collect.pages.extraction import Page
 from diptych.collect.pages.metadata import in_opengraph
 from diptych.collect.pairs import Found, Origin, Words

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import re
+import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
-from diptych.collect.host_names import ascii_host
+from diptych.collect.addresses import normalized
 from diptych.errors import ArgumentError, FetchError
 from diptych.untrusted.downloading import PUBLIC, kind_of
 
@@ -29,46 +29,17 @@ Lookup: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]  # the IP addresse
 KEPT_S, FAILED_S = 300.0, 60.0  # how long an answer is kept, and how long that there was none
 _LOOKUPS = 64  # at a time: a dead name server takes many seconds for each
 _MOST_NAMES = 200_000
-_MAX_URL = 8_192  # characters
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_SAFE = "!#$%&'()*+,/:;=?@[]~"  # RFC 3986, sections 2.2 and 2.3, and % of what is encoded already
-_PORTS = {"http": 80, "https": 443}
 
 
-def normalised(url: str, within: str = "") -> str:
-    """An http or https address in the one form by which it is known here: scheme and host in lower case, the host in
-    ASCII, without fragment and usual port, other characters percent-encoded. `within` is the address that
-    it is relative to, for a redirect. Raises FetchError for anything else, also with a user and password in it."""
-    url = url.strip()
-    try:
-        parts = urlsplit(urljoin(within, url) if within else url)
-        host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
-        host = ascii_host(host)
-    except ValueError as error:
-        raise FetchError(f"{url:.300} is not an address ({error}).", "no address") from error
-    if scheme not in _PORTS or not host or _CONTROL.search(host) or len(url) > _MAX_URL:
+def listed(url: str, within: str = "") -> str:
+    """An address of a list, or of a redirect `within` another, normalized. Raises FetchError for anything else than
+    http and https, also with a user and password in it."""
+    found = normalized(url, within, is_page=False)
+    if found is None:
         raise FetchError(f"{url:.300} is not an http or https address.", "no address")
-    if parts.username is not None or parts.password is not None:
+    if "@" in url and urlsplit(urljoin(within, url.strip())).username is not None:
         raise FetchError("an address with a user and password in it is not asked.", "no address")
-    name = f"[{host}]" if ":" in host else host.rstrip(".")
-    netloc = name if port in (None, _PORTS[scheme]) else f"{name}:{port}"
-    path, query = (quote(each, safe=_SAFE, errors="replace") for each in (parts.path, parts.query))
-    return urlunsplit((scheme, netloc, path or "/", query, ""))
-
-
-def host_of(url: str) -> str:
-    """The host of a normalised address, without its port."""
-    return urlsplit(url).hostname or ""
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of a normalised address (RFC 6454)."""
-    return url[: url.index("/", url.index("//") + 2)]
-
-
-def path_of(url: str) -> str:
-    """What follows the origin."""
-    return url[len(origin_of(url)) :]
+    return found
 
 
 @dataclass(frozen=True)
@@ -111,6 +82,7 @@ class Resolver:
         self._lookup = lookup or self._of_system
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="names")
         self._known: dict[str, tuple[float, Sequence[str]]] = {}
+        self._allowed: dict[tuple[str, bool], bool] = {}  # whether an IP address is, by whether its host is owned
         self._asked: dict[str, asyncio.Future[Sequence[str]]] = {}
 
     async def checked(self, host: str, *, is_owned: bool | None = None) -> Sequence[str]:
@@ -120,7 +92,7 @@ class Resolver:
         if not found:
             raise FetchError(f"{host} has no address.", "unknown host")
         owned = self.reach.owns(host) if is_owned is None else is_owned
-        if allowed := [each for each in found if self.reach.allows(each, is_owned=owned)]:
+        if allowed := [each for each in found if self._allows(each, owned)]:
             return allowed
         raise FetchError(
             f"{host} leads to a {kind_of(found[0])} address ({found[0]}); wanted a public one, or a network that was "
@@ -132,14 +104,22 @@ class Resolver:
         """Give the threads back; lookups that are under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _allows(self, address: str, is_owned: bool) -> bool:
+        allowed = self._allowed.get((address, is_owned))
+        if allowed is None:
+            if len(self._allowed) >= _MOST_NAMES:
+                self._allowed.clear()
+            allowed = self._allowed[address, is_owned] = self.reach.allows(address, is_owned=is_owned)
+        return allowed
+
     async def _resolved(self, host: str) -> Sequence[str]:
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            pass
         until, known = self._known.get(host, (0.0, ()))
         if time.monotonic() < until:
             return known
+        try:
+            return self._keep(host, [str(ipaddress.ip_address(host))], math.inf)
+        except ValueError:
+            pass
         if host not in self._asked:  # one lookup for all who wait
             self._asked[host] = asyncio.ensure_future(self._looked_up(host))
         return await asyncio.shield(self._asked[host])
@@ -152,9 +132,12 @@ class Resolver:
             pass
         finally:
             self._asked.pop(host, None)
+        return self._keep(host, found, KEPT_S if found else FAILED_S)
+
+    def _keep(self, host: str, found: Sequence[str], seconds: float) -> Sequence[str]:
         if len(self._known) >= _MOST_NAMES:
             self._known.clear()
-        self._known[host] = (time.monotonic() + (KEPT_S if found else FAILED_S), found)
+        self._known[host] = (time.monotonic() + seconds, found)
         return found
 
     async def _of_system(self, host: str) -> Sequence[str]:

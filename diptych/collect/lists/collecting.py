@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from diptych.collect.addresses import host_of
 from diptych.collect.captions.rules import RULES, CaptionRules
-from diptych.collect.lists.addresses import Lookup, Reach, Resolver, host_of, normalised
+from diptych.collect.lists.addresses import Lookup, Reach, Resolver, listed
 from diptych.collect.lists.downloader import Downloader, Limits
 from diptych.collect.lists.ledger import Ledger, ListedRow, State
 from diptych.collect.lists.preparers import Preparers
@@ -198,7 +199,7 @@ def _usable_rows(
     skipped: dict[str, int] = {}
     for row in read_list(file, skipped, url_column, caption_column):
         try:
-            url = normalised(row.url)
+            url = listed(row.url)
         except FetchError as error:
             left_out[error.reason] += 1
             continue

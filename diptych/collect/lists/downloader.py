@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from diptych.collect.lists.addresses import Resolver, host_of, normalised, origin_of
+from diptych.collect.addresses import host_of, origin_of
+from diptych.collect.lists.addresses import Resolver, listed
 from diptych.collect.lists.host_queue import AT_ONCE_S, Host, HostQueue, Job
 from diptych.collect.lists.ledger import Outcome, State, Waiting
 from diptych.collect.lists.preparers import Preparers
@@ -172,7 +173,7 @@ class Downloader:
                 self._permissions.learn(address, answer.body, 0 if answer.unwanted else answer.status)
                 return
             try:
-                url, is_owned = normalised(to, within=url), False
+                url, is_owned = listed(to, within=url), False
             except FetchError:
                 break
         self._permissions.learn(address, b"", 404)  # more than five redirects: as if it were not there
@@ -228,7 +229,7 @@ class Downloader:
             self._end(job, State.FAILED, "redirects", f"there were more than {self._limits.redirects} redirects")
             return
         try:
-            url = normalised(to, within=job.url)
+            url = listed(to, within=job.url)
         except FetchError as error:
             self._end(job, State.FAILED, error.reason, f"it leads to {error}")
             return

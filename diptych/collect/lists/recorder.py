@@ -14,10 +14,10 @@ from diptych.collect.lists.ledger import Ledger, Outcome, State, Waiting
 from diptych.collect.lists.room import Room
 from diptych.collect.output.open_shard import stored_pairs
 from diptych.collect.output.shard_writer import ShardWriter, open_path, open_shards, shard_files
-from diptych.collect.pairs import Found, Pair, Words
+from diptych.collect.pairs import Pair
 
+_TOGETHER_S = 0.05  # what arrives meanwhile is written at once: a call of the thread costs as much as a picture
 COMMIT_S = 1.0  # so much is asked again after a crash of the machine; a killed process loses nothing
-Usable = Callable[[Found], tuple[Words, ...]]
 
 
 class Recorder:
@@ -43,6 +43,8 @@ class Recorder:
         """Write what arrives, until `end` was called. Raises OSError if that fails."""
         while not self._is_ending or self._arrived:
             await self._has_arrived.wait()
+            if not self._is_ending:
+                await asyncio.sleep(_TOGETHER_S)
             await self._write_arrived()
 
     def end(self) -> None:

@@ -18,13 +18,15 @@ class Room:
     def __init__(self, total: int = USUAL_BYTES):
         self.total, self.used, self.peak = total, 0, 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._opening: deque[asyncio.Future[None]] = deque()
         self._overdraft = asyncio.Lock()
 
     async def open(self) -> None:
         """Wait until there is room to begin with something new."""
         while self.used > _OPEN_UNTIL * self.total:
-            await self._wait(1)
-            self.release(1)
+            waiter = asyncio.get_running_loop().create_future()
+            self._opening.append(waiter)
+            await waiter
 
     async def take(self, number: int) -> None:
         """Wait until so many bytes are free, and hold them; a larger number than there is waits for all."""
@@ -41,6 +43,9 @@ class Room:
             if not waiter.done():
                 self._hold(number)
                 waiter.set_result(None)
+        while self._opening and self.used <= _OPEN_UNTIL * self.total:  # all of them: none holds anything yet
+            if not (opening := self._opening.popleft()).done():
+                opening.set_result(None)
 
     async def read(self, blocks: AsyncIterable[bytes], length: int | None, max_bytes: int) -> bytes | None:
         """The whole of an answer, for which room is held then: as much as its length. None, with nothing held, if it is

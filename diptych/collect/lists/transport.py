@@ -22,7 +22,8 @@ import aiohttp
 import httpcore2
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from diptych.collect.lists.addresses import Resolver, host_of, origin_of
+from diptych.collect.addresses import host_of, origin_of
+from diptych.collect.lists.addresses import Resolver
 from diptych.collect.lists.room import Room
 from diptych.errors import FetchError
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from diptych.collect.addresses import PORTS
 from diptych.collect.host_names import ascii_host
 from diptych.errors import ArgumentError, DataError, JSONError
 from diptych.storage.atomic import atomic_write_text
@@ -29,7 +30,6 @@ from diptych.untrusted.regular_files import read_file
 FORGOTTEN = "forgotten.json"
 Kind = Literal["url", "domain", "sha256"]
 _HASH_BYTES = 16
-_PORTS = {"http": 80, "https": 443}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")  # an empty label would cover nothing
 
@@ -139,7 +139,7 @@ def _split(url: str) -> tuple[str, str]:
         return "", url
     with contextlib.suppress(UnicodeError):  # a label that is too long, for example
         host = ascii_host(host)
-    own_port = "" if port in (None, _PORTS.get(parts.scheme.lower())) else f":{port}"
+    own_port = "" if port in (None, PORTS.get(parts.scheme.lower())) else f":{port}"
     query = f"?{unquote(parts.query)}" if parts.query else ""
     return host, f"{own_port}{unquote(parts.path) or '/'}{query}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import errors
-from diptych.collect.pages.addresses import normalized
+from diptych.collect.addresses import normalized
 from diptych.collect.pages.limits import CrawlLimits
 from diptych.collect.permission.agent import user_agent
 from diptych.errors import ArgumentError, DiptychError, ReaderProcessError

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
-from diptych.collect.pages.addresses import host_of, normalized
+from diptych.collect.addresses import netloc_of, normalized
 from diptych.collect.pages.extraction import Page, read_page
 from diptych.collect.pages.fetching import (
     NO_ANSWER,
@@ -140,7 +140,7 @@ class Crawl:
         elif job.kind == "page" and self._frontier.is_endless(job):
             self._frontier.leave_out(job, "refused", ENDLESS)
         elif (refusal := await self._refusal(job.url)) is not None:
-            host = host_of(job.url)
+            host = netloc_of(job.url)
             if host not in self.set_aside:
                 state = "failed" if refusal == UNREACHABLE else "refused"
                 self._frontier.leave_out(job, state, self._dead.get(host, refusal))
@@ -155,10 +155,10 @@ class Crawl:
         while address := self._permissions.missing(url):
             answer = await self._rules(address)
             if address.endswith("/robots.txt") and _is_later(answer):
-                self.set_aside[host_of(url)] = f"{UNREACHABLE} ({answer.reason or answer.status})"
+                self.set_aside[netloc_of(url)] = f"{UNREACHABLE} ({answer.reason or answer.status})"
                 return UNREACHABLE
             if answer.status == 0:
-                self._dead[host_of(url)] = answer.reason
+                self._dead[netloc_of(url)] = answer.reason
             self._permissions.learn(address, answer.body, answer.status)
             self._pace(url).ask_for(self._permissions.delay_s(url))
         return self._permissions.refusal(url)
@@ -177,12 +177,12 @@ class Crawl:
                 url = to
                 continue
             tries += 1
-            if not _is_later(answer) or tries >= self._limits.tries or host_of(url) in self.set_aside:
+            if not _is_later(answer) or tries >= self._limits.tries or netloc_of(url) in self.set_aside:
                 return answer
 
     async def _ask(self, url: str, wanted: dict[str, str], most_bytes: int) -> Answer:
         """Ask when the host's pace allows it, and note how it bore that."""
-        host, pace = host_of(url), self._pace(url)
+        host, pace = netloc_of(url), self._pace(url)
         while (wait_s := pace.wait_s(time.monotonic())) > 0:
             await asyncio.sleep(wait_s)
         begun = time.monotonic()
@@ -200,7 +200,7 @@ class Crawl:
         return answer
 
     def _pace(self, url: str) -> HostPace:
-        return self._paces.setdefault(host_of(url), HostPace(self._limits.delay_s))
+        return self._paces.setdefault(netloc_of(url), HostPace(self._limits.delay_s))
 
     async def _take_answer(self, job: Job, answer: Answer) -> None:
         if answer.status in _REDIRECTS:
@@ -224,11 +224,11 @@ class Crawl:
             self._frontier.leave_out(job, "refused", "other host")
         else:
             if job.kind == "page" and job.depth == 0:  # example.org becomes www.example.org
-                self._start_hosts |= {host_of(to)}
+                self._start_hosts |= {netloc_of(to)}
             self._frontier.redirect(job, to)
 
     def _is_inside(self, url: str) -> bool:
-        return self._other_hosts or host_of(url) in self._start_hosts
+        return self._other_hosts or netloc_of(url) in self._start_hosts
 
     async def _take_page(self, job: Job, answer: Answer) -> None:
         self._frontier.begin(job)

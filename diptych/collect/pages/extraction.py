@@ -10,7 +10,7 @@ from typing import NamedTuple
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import ElementNode, HTMLTree
 
-from diptych.collect.pages.addresses import normalized
+from diptych.collect.addresses import normalized
 from diptych.collect.pages.elements import above, elements
 from diptych.collect.pages.metadata import Described, in_json_ld, in_opengraph
 from diptych.collect.pages.versions import versions

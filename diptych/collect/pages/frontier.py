@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from diptych.collect.pages.addresses import host_of, is_endless, key_of, shape_of
+from diptych.collect.addresses import netloc_of
+from diptych.collect.pages.addresses import is_endless, key_of, shape_of
 from diptych.collect.pages.limits import CrawlLimits
 from diptych.collect.pairs import Found, Words
 from diptych.errors import DataError
@@ -143,7 +144,7 @@ class Frontier:
         page whose content its host has shown before is a duplicate, and its links lead nowhere new (elsewhere the same
         content has other links, for they are relative). `refused` are the reasons for which words were left out."""
         with self._db_transaction():
-            is_known = not self._is_new(hashlib.sha256(host_of(job.url).encode() + digest).digest())
+            is_known = not self._is_new(hashlib.sha256(netloc_of(job.url).encode() + digest).digest())
             new = 0 if is_known else self._insert_pictures(found, job.depth)
             if not is_known:
                 self._insert_pages(links, job.depth + 1, 0)
@@ -153,7 +154,7 @@ class Frontier:
                 self._db.execute(
                     "INSERT INTO words VALUES (?, 1) ON CONFLICT (reason) DO UPDATE SET count = count + 1", (reason,)
                 )
-        host = host_of(job.url)
+        host = netloc_of(job.url)
         self._done[host] = self._done.get(host, 0) + 1
 
     def finish_picture(self, job: Job, sha256: str) -> None:
@@ -235,7 +236,7 @@ class Frontier:
     def _insert_pages(self, urls: Iterable[str], depth: int, hops: int) -> None:
         too_deep = depth > self._limits.depth
         for url in urls:
-            host = host_of(url)
+            host = netloc_of(url)
             state = ("refused", TOO_DEEP) if too_deep else ("queued", "")
             added = self._db.execute(
                 "INSERT OR IGNORE INTO pages (key, url, host, state, reason, depth, hops, tries) "
@@ -248,7 +249,7 @@ class Frontier:
     def _insert_pictures(self, found: Iterable[Found], depth: int, hops: int = 0) -> int:
         added = 0
         for each in found:
-            url, host = each.picture_url, host_of(each.picture_url)
+            url, host = each.picture_url, netloc_of(each.picture_url)
             new = self._db.execute(
                 "INSERT OR IGNORE INTO pictures (key, url, host, state, reason, depth, hops, tries, found) "
                 "VALUES (?, ?, ?, 'queued', '', ?, ?, 0, ?)",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from diptych.collect.addresses import PORTS
 from diptych.collect.permission.reservations import TDM, TDM_PATH, TdmRules
 from diptych.collect.permission.robots import ROBOTS, RobotsRules
 
@@ -19,11 +20,11 @@ def origin_of(url: str) -> str:
     """Scheme, host and port: what one robots.txt speaks for. Raises ValueError for no address of http or https."""
     parts = urlsplit(url)
     scheme, host = parts.scheme.lower(), parts.hostname
-    if scheme not in ("http", "https") or not host:
+    if scheme not in PORTS or not host:
         raise ValueError(f"{url:.200} is not an http or https address.")
     port = parts.port
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" + (f":{port}" if port not in (None, 80 if scheme == "http" else 443) else "")
+    return f"{scheme}://{shown}" + (f":{port}" if port not in (None, PORTS[scheme]) else "")
 
 
 @dataclass

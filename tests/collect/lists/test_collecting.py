@@ -180,6 +180,13 @@ def test_robots(run: Run, web: LittleWeb) -> None:
     assert len(web.log) == 2 + 5
 
 
+def test_robots_are_compared_with_what_the_host_sees(run: Run, web: LittleWeb) -> None:
+    """Not with dots and escapes by which a list goes around its rules."""
+    web.pages = {"/robots.txt": Page(b"User-agent: *\nDisallow: /no/"), "/no/x.jpg": Page(JPEG)}
+    assert run("/a/../no/x.jpg", "/%6eo/x.jpg", "/./%2e/no/x.jpg").refused == {"robots.txt": 1}  # which are one
+    assert web.paths() == []
+
+
 def test_reservations(run: Run, web: LittleWeb) -> None:
     rules = [{"location": "/mine/*", "tdm-reservation": 1}]
     web.pages = {

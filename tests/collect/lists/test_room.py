@@ -72,3 +72,23 @@ def test_a_number_larger_than_the_room_waits_for_all_of_it() -> None:
         assert room.used == 500
 
     asyncio.run(take())
+
+
+def test_who_would_begin_waits_without_turns_until_there_is_room() -> None:
+    """A release that leaves too little wakes none of them, however many there are; one that leaves enough wakes all."""
+
+    async def begin() -> None:
+        room = Room(100)
+        await room.take(90)
+        waiting = [asyncio.create_task(room.open()) for _ in range(50)]
+        await asyncio.sleep(0)
+        room.release(10)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (room.used, room.peak) == (80, 90)
+        assert not any(task.done() for task in waiting)
+        waiting[0].cancel()
+        room.release(40)
+        await asyncio.wait_for(asyncio.gather(*waiting[1:]), 5)
+
+    asyncio.run(begin())
