@@ -64,6 +64,7 @@ def test_the_notices_name_what_the_wheel_holds_of_others(wheel: Path) -> None:
     numbers = {"config.json", "preprocessor_config.json", "reference_pictures.safetensors"}  # of the bundled model
     numbers = {f"diptych/bundled/{name}" for name in numbers} | {"diptych/checkpoint/pretrained/models.toml"}
     numbers |= {f"diptych/collect/captions/{name}" for name in ("boilerplate.toml", "function_words.toml")}
+    numbers |= {f"diptych/collect/captions/visible/{name}" for name in ("given_names.txt", "weights.toml")}
     assert {path for path in data if Path(path).suffix not in ours} - named <= numbers
     assert "Copyright (c) 2021 OpenAI" in notices
     assert "Copyright 2019\nGoogle LLC" in notices

@@ -45,13 +45,13 @@ class KnownWords:
 
     def knows(self, word: str) -> bool:
         """Whether the word, an inflection of it, or each part of a hyphenated word is known."""
-        if any(form in self.words for base in _bases(word) for form in _inflections(base)):
+        if any(form in self.words for base in word_bases(word) for form in _inflections(base)):
             return True
         parts = word.split("-")
         return len(parts) > 1 and all(self.knows(part) for part in parts if part not in STOP_WORDS)
 
 
-def _bases(word: str) -> Iterator[str]:
+def word_bases(word: str) -> Iterator[str]:
     """The word, and what it may be an inflection of. A base has at least three letters, so that "red", "bus" and "king"
     have no other."""
     yield word

@@ -19,6 +19,8 @@ from diptych.collect.captions.patterns import mark_of, may_credit, taken
 from diptych.collect.captions.personal import personal_data
 from diptych.collect.captions.phrases import PhraseMatch, boilerplate_of
 from diptych.collect.captions.repeated import RepeatedCaptions, host_of
+from diptych.collect.captions.visible.meaning import names_nothing_visible
+from diptych.collect.captions.visible.persons import is_person
 from diptych.collect.pairs import Found, Words
 from diptych.errors import ArgumentError
 
@@ -42,6 +44,8 @@ RULES = {
     "price": "nothing but a price, a discount or the stock",
     "dimensions": "nothing but sizes and units",
     "words": "hardly a word: digits, signs and function words",
+    "name": "nothing but a person's name",
+    "abstract": "nothing that can be seen: headings, slogans, calls to act",
     "language": "a language that is not asked for",
     "repeated": "the same caption under many pictures of a site",
 }
@@ -53,6 +57,8 @@ MOST_CHARACTERS = 1000
 _LEAST_LETTERS = 0.3  # of the characters
 _MARKS = {mark_of(index): rule for index, rule in enumerate(_ORDER)}
 _LOGO = frozenset(("logo", "logos", "logotype", "icon", "icons", "favicon", "logotipo", "logotyp", "логотип", "иконка"))
+_NAME_WORDS = 12
+_MOST_ABSTRACT = 12  # words that name something; longer captions are texts, and other rules judge those
 _LOGO_WORDS = 6  # captions of more words describe more than a logo
 # Letters and the signs of sentences: no pattern but that of credits is to be looked for. A text without a space may be
 # the name of a file.
@@ -143,6 +149,10 @@ class CaptionRules:
             return "words"
         if "logo" in self.active and _is_logo(tokens):
             return "logo"
+        if "name" in self.active and len(tokens) <= _NAME_WORDS and is_person(text):
+            return "name"
+        if "abstract" in self.active and len(left) <= _MOST_ABSTRACT and names_nothing_visible(text, left):
+            return "abstract"
         if self.languages and self.languages.refuse(text, tokens, language):
             return "language"
         return None
