@@ -1,0 +1,160 @@
+"""Search by codes: which rows of an approximate index are worth an exact comparison.
+
+Without a filter these are the best codes of the nearest cells. With one they are among the allowed rows of the cells
+nearest, of more cells the fewer rows are allowed; if few are, among all of them. Where cells do not pay, the codes of
+all rows are read.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.errors import VectorFilesError
+from diptych.vectors.cells import CellCentroids, Cells
+from diptych.vectors.effort import Effort
+from diptych.vectors.float16 import ThreadGroup
+from diptych.vectors.product_quantizer import PackedCodes, ProductQuantiser, split_codes
+from diptych.vectors.vector_files import VectorFiles
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float16, Int64
+
+GATHERING = (
+    10  # reading a row's code alone costs as much as finding that many rows of cells and what is allowed of them
+)
+ENCODE_BLOCK = 16_384
+
+
+class CodeSearch:
+    """The codes of an approximate index. Threads may search at once."""
+
+    def __init__(self, files: VectorFiles, threads: ThreadGroup):
+        """Raises VectorFilesError if a file is damaged, ValueError if its content is invalid."""
+        facts = files.header.facts
+        self._files, self._threads = files, threads
+        self._effort, self._cell_count = Effort.of(facts), int(facts["cells"])
+        self._quantiser = ProductQuantiser.from_array(
+            files.content("quantiser").view("<f4"), dim=files.header.dim, subvectors=int(facts["pieces"])
+        )
+        self._map()
+        if self._cell_count:
+            self._centroids = CellCentroids.from_array(
+                files.content("centroids").view("<f4"), dim=files.header.dim, count=self._cell_count
+            )
+            files.checked_content("means", self._cell_count * self._codes.shape[1])
+            if (self._of_rows >= self._cell_count).any():
+                raise VectorFilesError(f"{files.path('cells')}: a row is in an unknown cell; build the cache again.")
+
+    def _map(self, *, trusted: bool = False) -> None:
+        """Map codes and cells of all rows."""
+        width, rows = self._quantiser.subvectors // 2, self._files.header.rows
+        self._codes = self._files.checked_content("codes", rows * width, trusted=trusted).reshape(rows, width)
+        if self._cell_count:
+            self._of_rows = self._files.checked_content("cells", rows * 2, trusted=trusted).view("<u2")
+
+    @cached_property
+    def _cells(self) -> Cells:
+        means = self._files.content("means").reshape(self._cell_count, -1)
+        return Cells(self._quantiser, means, self._of_rows)
+
+    @cached_property
+    def _parts(self) -> list[PackedCodes]:
+        """The codes of all rows, for each thread a part."""
+        return split_codes(self._quantiser, self._codes, self._threads.count)
+
+    def append(self, vectors: Float16[np.ndarray, "n d"]) -> None:
+        """Write codes and cells of rows that were appended; they are found after `refresh`."""
+        for start in range(0, len(vectors), ENCODE_BLOCK):
+            block = vectors[start : start + ENCODE_BLOCK].astype(np.float32)
+            self._files.append("codes", self._quantiser.encode(block))
+            if self._cell_count:
+                self._files.append("cells", self._centroids.assign(block))
+
+    def refresh(self) -> None:
+        """Map what was appended."""
+        self._map(trusted=True)
+        self.__dict__.pop("_cells", None)
+        if parts := self.__dict__.get("_parts"):
+            parts[-1].extend(self._codes[sum(part.count for part in parts[:-1]) :])
+
+    def candidates(
+        self,
+        query: Float[np.ndarray, " d"],
+        k: int,
+        *,
+        allowed: Int64[np.ndarray, " m"] | None,
+        is_allowed: Bool[np.ndarray, " n"] | None,
+        count: int,
+    ) -> Int64[np.ndarray, " c"] | None:
+        """The rows to compare exactly; None if comparing all allowed ones is better.
+
+        `count` rows may be results: `allowed` with a filter, and those of `is_allowed` where it is given.
+        """
+        rotated = query @ self._quantiser.rotation
+        rows = self._of_cells(rotated, k, allowed, is_allowed, count)
+        if rows is None and allowed is not None and len(allowed) * GATHERING < len(self._codes):
+            rows = self._best(
+                rotated, allowed, self._effort.candidates_for(k, count / len(self._codes), in_cells=False)
+            )
+        return self._of_all(rotated, k, is_allowed, count) if rows is None else rows
+
+    def _of_cells(
+        self,
+        rotated: np.ndarray,
+        k: int,
+        allowed: np.ndarray | None,
+        is_allowed: np.ndarray | None,
+        count: int,
+    ) -> np.ndarray | None:
+        """Candidates of the nearest cells; None where other ways are better.
+
+        If these have few rows that are allowed, because what is allowed is alike and differs from the query, more are
+        read.
+        """
+        if not self._cell_count or not self._effort.probes[0]:
+            return None
+        total, share = len(self._codes), count / len(self._codes)
+        probes = self._effort.probes_for(k, share)
+        while probes * 2 < self._cell_count:
+            part = probes / self._cell_count
+            if allowed is not None and len(allowed) * GATHERING < part * total:
+                return None
+            rows = self._cells.rows(self._cells.nearest(rotated, probes))
+            if is_allowed is not None:
+                rows = rows[is_allowed[rows]]
+            if len(rows) >= max(min(2 * k, count), 0 if allowed is None else part * count / 2):
+                return self._best(rotated, rows, self._effort.candidates_for(k, share, in_cells=True))
+            probes *= 4
+        return None
+
+    def _best(self, rotated: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+        """The `count` best of these rows by their codes."""
+        if len(rows) <= count:
+            return rows
+        return rows[PackedCodes(self._quantiser, self._codes, rows).search(rotated, count)]
+
+    def _of_all(self, rotated: np.ndarray, k: int, is_allowed: np.ndarray | None, count: int) -> np.ndarray | None:
+        """The best codes of all rows; None if among so many too few are allowed."""
+        total = len(self._codes)
+        wanted = self._effort.candidates_for(k, count / total, in_cells=False)
+        read = wanted * total // count
+        while read < max(total // 8, 4 * wanted):
+            rows = self._scanned(rotated, read)
+            if is_allowed is not None:
+                rows = rows[is_allowed[rows]]
+            if len(rows) >= min(wanted, count) // 2:
+                return rows
+            read *= 4
+        return None
+
+    def _scanned(self, rotated: np.ndarray, count: int) -> np.ndarray:
+        """Rows with the best codes, the same number of each part."""
+        share = -(-count // len(self._parts))
+        starts = np.cumsum([0, *(part.count for part in self._parts)])
+        found = self._threads.run(
+            lambda at: self._parts[at].search(rotated, share) + starts[at], list(range(len(self._parts)))
+        )
+        return np.concatenate(found)
