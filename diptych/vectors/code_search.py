@@ -1,8 +1,8 @@
 """Search by codes: which rows of an approximate index are worth an exact comparison.
 
-Without a filter these are the best codes of the nearest cells. With one they are among the allowed rows of the cells
-nearest, of more cells the fewer rows are allowed; if few are, among all of them. Where cells do not pay, the codes of
-all rows are read.
+Without a filter these are the best codes of the nearest cells. With one they are the allowed ones among them, of more
+cells the fewer rows are allowed; if few are, the best of their own codes. Where cells do not pay, the codes of all rows
+are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.errors import VectorFilesError
 from diptych.vectors.cells import CellCentroids, Cells
-from diptych.vectors.effort import Effort
+from diptych.vectors.effort import MARGIN, Effort, by_depth, depth_of
 from diptych.vectors.float16 import ThreadGroup
 from diptych.vectors.product_quantizer import PackedCodes, ProductQuantiser, split_codes
 from diptych.vectors.vector_files import VectorFiles
@@ -22,9 +22,9 @@ from diptych.vectors.vector_files import VectorFiles
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float16, Int64
 
-GATHERING = (
-    10  # reading a row's code alone costs as much as finding that many rows of cells and what is allowed of them
-)
+GATHERING = 16  # reading a row's code alone costs as much as reading so many among all
+MAX_FILTERED_EXACT = 16_384  # filtered rows: codes find it hard if these are alike and differ from the query
+ATTEMPTS = 4  # each reads what is four times as deep
 ENCODE_BLOCK = 16_384
 
 
@@ -93,54 +93,55 @@ class CodeSearch:
 
         `count` rows may be results: `allowed` with a filter, and those of `is_allowed` where it is given.
         """
-        rotated = query @ self._quantiser.rotation
+        rotated, share = query @ self._quantiser.rotation, count / len(self._codes)
+        if allowed is not None and len(allowed) * GATHERING < len(self._codes):
+            return self._best(rotated, allowed, self._effort.filtered_candidates(k, share))
+        if allowed is not None and len(allowed) <= MAX_FILTERED_EXACT:
+            return None
         rows = self._of_cells(rotated, k, allowed, is_allowed, count)
-        if rows is None and allowed is not None and len(allowed) * GATHERING < len(self._codes):
-            rows = self._best(
-                rotated, allowed, self._effort.candidates_for(k, count / len(self._codes), in_cells=False)
-            )
         return self._of_all(rotated, k, is_allowed, count) if rows is None else rows
 
     def _of_cells(
-        self,
-        rotated: np.ndarray,
-        k: int,
-        allowed: np.ndarray | None,
-        is_allowed: np.ndarray | None,
-        count: int,
+        self, rotated: np.ndarray, k: int, allowed: np.ndarray | None, is_allowed: np.ndarray | None, count: int
     ) -> np.ndarray | None:
         """Candidates of the nearest cells; None where other ways are better.
 
-        If these have few rows that are allowed, because what is allowed is alike and differs from the query, more are
-        read.
+        By the codes, the k-th row that is allowed has some rank among all. Where it is far beyond what was expected,
+        because what is allowed is alike and differs from the query, more are read.
         """
-        if not self._cell_count or not self._effort.probes[0]:
+        if not self._effort.probes[0]:
             return None
-        total, share = len(self._codes), count / len(self._codes)
-        probes = self._effort.probes_for(k, share)
-        while probes * 2 < self._cell_count:
-            part = probes / self._cell_count
-            if allowed is not None and len(allowed) * GATHERING < part * total:
+        share = count / len(self._codes)
+        depth = depth_of(k, share)
+        for _ in range(ATTEMPTS):
+            probes = by_depth(self._effort.probes, depth)
+            if probes * 2 > self._cell_count:
                 return None
+            read = max(2 * k, by_depth(self._effort.cell_candidates, depth))
             rows = self._cells.rows(self._cells.nearest(rotated, probes))
-            if is_allowed is not None:
-                rows = rows[is_allowed[rows]]
-            if len(rows) >= max(min(2 * k, count), 0 if allowed is None else part * count / 2):
-                return self._best(rotated, rows, self._effort.candidates_for(k, share, in_cells=True))
-            probes *= 4
+            ranked = self._best(rotated, rows, read)
+            if is_allowed is None and len(rows) >= min(2 * k, count):
+                return ranked
+            if is_allowed is not None and len(rows) > read:
+                passed = np.flatnonzero(is_allowed[ranked])
+                if len(passed) >= min(2 * k, count) and passed[k - 1] < max(depth, MARGIN * k / share):
+                    return ranked[passed]
+            depth *= 4
         return None
 
     def _best(self, rotated: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-        """The `count` best of these rows by their codes."""
+        """The `count` best of these rows by their codes, best first; all, in any order, if they are not more."""
         if len(rows) <= count:
             return rows
-        return rows[PackedCodes(self._quantiser, self._codes, rows).search(rotated, count)]
+        found = PackedCodes(self._quantiser, self._codes, rows).search(rotated, count)
+        return rows if len(found) < count else rows[found]  # FAISS leaves out those of the least score
 
     def _of_all(self, rotated: np.ndarray, k: int, is_allowed: np.ndarray | None, count: int) -> np.ndarray | None:
         """The best codes of all rows; None if among so many too few are allowed."""
         total = len(self._codes)
-        wanted = self._effort.candidates_for(k, count / total, in_cells=False)
-        read = wanted * total // count
+        share = count / total
+        read = max(int(2 * k / share), by_depth(self._effort.candidates, depth_of(k, share)))
+        wanted = int(read * share)
         while read < max(total // 8, 4 * wanted):
             rows = self._scanned(rotated, read)
             if is_allowed is not None:

@@ -24,20 +24,17 @@ class Effort(NamedTuple):
         """Of the facts in a header."""
         return cls(*(tuple(facts[name]) for name in cls._fields))
 
-    def probes_for(self, k: int, share: float) -> int:
-        """Cells to read for the `k` nearest of a `share` of all rows."""
-        return by_depth(self.probes, _depth(k, share))
-
-    def candidates_for(self, k: int, share: float, *, in_cells: bool) -> int:
-        """Rows to compare exactly for the `k` nearest of a `share` of all rows."""
-        measured = self.cell_candidates if in_cells else self.candidates
-        return max(2 * k, int(share * by_depth(measured, _depth(k, share))))
+    def filtered_candidates(self, k: int, share: float) -> int:
+        """Rows to compare exactly of a `share` of all rows, all of whose codes are read. What the rows are about may
+        differ from the query, so the share is taken of what is needed where no neighbour is alike: of the deepest."""
+        return max(2 * k, int(share * by_depth(self.candidates, max(depth_of(k, share), DEPTHS[2] / DEPTHS[0] * k))))
 
 
-def _depth(k: int, share: float) -> float:
-    """The k-th of a share that is drawn at random has about the rank k / share among all rows, and that share of what
-    ranks before it; with a margin, for the rank varies."""
-    return k if share >= 1 else k / share * min(MARGIN, 1 / share)
+def depth_of(k: int, share: float) -> float:
+    """About the rank among all rows of the k-th of a share that is drawn at random: k / share. With a margin, for that
+    rank varies, and beyond a hundred the effort may grow faster than between what was measured."""
+    depth = k / share
+    return depth * (MARGIN if depth > DEPTHS[1] else min(MARGIN, 1 / share))
 
 
 def by_depth(measured: tuple[int, int, int], depth: float) -> int:

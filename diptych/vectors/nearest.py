@@ -2,8 +2,8 @@
 time.
 
 A small set is compared exactly. A large set is searched by 4-bit codes (`product_quantizer.py`) of the rows in the
-nearest cells (`cells.py`), and the candidates are compared exactly with the memory-mapped float16 vectors, so that a score is
-always the exact cosine. The numbers of cells and candidates are tuned on the set itself when it is built.
+nearest cells (`cells.py`). The candidates are compared exactly with the memory-mapped float16 vectors, so that a score
+is always the exact cosine. The numbers of cells and candidates are tuned on the set itself when it is built.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diptych.vectors.vector_files import VectorFiles, checked_vectors
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
-MAX_FILTERED_EXACT = 1024  # filtered rows: comparing 1,000 of 512 numbers takes 0.6 ms of a processor
+MIN_FILTERED_CODES = 1024  # filtered rows: comparing 1,000 of 512 numbers takes 0.6 ms of a processor
 MAX_CACHED_NUMBERS = 1 << 24  # numbers: 64 MB in float32
 BUILD_PASSES = 3  # passes over all rows of an approximate index: write, find exact neighbours, encode
 ROUNDING = 4e-6  # error of a float32 inner product of unit vectors
@@ -245,7 +245,7 @@ class VectorIndex:
     def _scored(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Rows with their float32 inner products, the nearest `k` of the `allowed` ones among them, or of all if it is
         None; all of these if they are few."""
-        count, few = (len(self), k) if allowed is None else (len(allowed), max(k, MAX_FILTERED_EXACT))
+        count, few = (len(self), k) if allowed is None else (len(allowed), max(k, MIN_FILTERED_CODES))
         if self._codes and count > few:
             mask = self._mask(allowed)
             rows = self._codes.candidates(query, k, allowed=allowed, is_allowed=mask, count=count)

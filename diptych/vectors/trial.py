@@ -76,8 +76,9 @@ class Trial:
         rotated = np.ascontiguousarray(self.queries @ quantiser.rotation)
         cell_ranks = np.empty((len(rotated), cells.count), np.int64)
         for at, query in enumerate(rotated):
-            cell_ranks[at] = cells.count
-            cell_ranks[at, cells.nearest(query, cells.count)] = np.arange(1, cells.count + 1)
+            found = cells.nearest(query, cells.count)
+            cell_ranks[at] = cells.count  # FAISS leaves out those of the least score
+            cell_ranks[at, found] = np.arange(1, len(found) + 1)
 
         def ranks_of(truth: np.ndarray) -> np.ndarray:
             return np.take_along_axis(cell_ranks, cells.of_rows[truth].astype(np.int64), axis=1)
