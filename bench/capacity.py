@@ -147,7 +147,10 @@ def core_hours(what: str) -> float:
 
 
 def search_ms(vectors: int) -> float:
-    """p50 of the local index by the number of vectors: as if all codes were scanned, so it grows with them; cells (diptych.vectors.cells) spare most of it where they pay."""
+    """p50 of the local index by the number of vectors: as if all codes were scanned.
+
+    Where cells pay (diptych.vectors.cells), most of that is spared.
+    """
     return SEARCH_MS * vectors / MEASURED_AT
 
 
@@ -238,7 +241,7 @@ def expected_markdown(machine_gb: float) -> str:
             local,
             RECALL,
             f"{search_ms(ten):.0f} ms, two cores",
-            f"{scanned}, times 10, as if all codes were scanned: cells spare most where vectors are clustered",
+            f"{scanned}, times 10, as if all codes were scanned",
         ),
         (ten, pgvector, tuned, "not known", "a million: bench/stores.py; none beyond"),
         (hundred, local, RECALL, f"{search_ms(hundred):.0f} ms, two cores", f"{scanned}, times 100"),
