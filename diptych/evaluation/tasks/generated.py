@@ -88,14 +88,14 @@ def cmmd_settings(job: EvaluationJob) -> dict[str, Any]:
 def _references(
     rows: Int[np.ndarray, " n"], first: Int[np.ndarray, " n"], image_index: np.ndarray, row_of_caption: dict[int, int]
 ) -> tuple[list[int], Int[np.ndarray, " m"]] | None:
-    """The rows of the texts' vectors that are references, and the picture of each, by its place in `rows`; None if
+    """The rows of the texts' vectors that are references, and the picture of each, by its position in `rows`; None if
     there are none."""
-    place = {int(row): at for at, row in enumerate(rows)}
+    picture_of = {int(row): at for at, row in enumerate(rows)}
     own = set(first.tolist())
     found = [
-        (row_of_caption[at], place[int(row)])
+        (row_of_caption[at], picture_of[int(row)])
         for at, row in enumerate(image_index)
-        if at not in own and at in row_of_caption and int(row) in place
+        if at not in own and at in row_of_caption and int(row) in picture_of
     ]
     if not found:
         return None
