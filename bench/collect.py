@@ -199,7 +199,7 @@ def write_list(path: Path, options: argparse.Namespace, port: int, dead: int) ->
         for number in range(options.urls):
             host = number % options.hosts
             at = dead if kind_of(host, options.hosts) == "refuses" else port
-            writer.writerow((f"http://{name_of(host)}:{at}/{number}.jpg", f"things in row {number} of the list"))
+            writer.writerow((f"http://{name_of(host)}:{at}/{number}.jpg", f"a red boat with {number} sails on a river"))
 
 
 def started(options: argparse.Namespace, pictures: list[str]) -> "tuple[subprocess.Popen[bytes], int, int]":
