@@ -102,6 +102,13 @@ def _report(done: ListResult) -> None:
     for what, counts in (("rows left out", done.left_out), ("failed", done.failed), ("refused", done.refused)):
         if counts:
             print_status(f"{what}: " + ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
+    if not done.rows and not done.left_out:
+        print_status("the list has no rows besides its header; wanted a row for each picture")
+    if "no public address" in {*done.failed, *done.refused}:
+        print_status(
+            "of this machine or its network only what is named is asked: --allow-network 10.0.0.0/8, or for hosts of "
+            "your own --i-own-these HOST; both with --retry"
+        )
     if done.failed:
         print_status(f"{done.out / 'failed.csv'} has their addresses; --retry asks for them again")
 

@@ -302,12 +302,13 @@ def _written(
 ) -> FilterResult:  # fmt: skip
     sets, limits = len(_sets(settings)), settings.limits
     flags = unsafe_names(looks, limits) if limits.unsafe else [()] * looks.rows
-    left = _written_before(out)
+    left, left_out = _written_before(out), _LeftOut(out / _WORK / "left_out")
     total, done = sum(path.stat().st_size for path in paths), 0
     with ShardWriter(out, pairs_per_shard=settings.pairs_per_shard) as writer:
         for number, path in enumerate(paths):
             first, look = int(looks.starts[sets + number]), looks[sets + number]
             skipped = decisions.codes[first : first + len(look.keys)] != 0
+            skipped[[row - first for row in left_out.rows if first <= row < first + len(look.keys)]] = True
             kept = np.flatnonzero(~skipped)
             skipped[kept[:left]] = True
             left -= min(left, len(kept))
@@ -317,7 +318,8 @@ def _written(
                 if not isinstance(pair, Pair) or key != look.keys[at]:
                     raise DataError(f"{path} has changed while it was filtered, at {key}; filter it again.")
                 if forgotten.covers(url=pair.found.picture_url, sha256=pair.picture.sha256):
-                    continue  # asked for after the run had decided
+                    left_out.add(first + int(at))  # asked for after the run had decided
+                    continue
                 writer.add(_finished(pair, usable(pair), look, int(at), flags[first + at]))
             writer.sync()
             progress(done := done + path.stat().st_size, total)
@@ -327,6 +329,21 @@ def _written(
         captions.merge(Removed.from_json(_notes(out / _WORK, number).read_text(encoding="utf-8")))
     write_filter_report(result, paths, looks, decisions, sets, flags, captions, limits.unsafe)
     return result
+
+
+class _LeftOut:
+    """The rows that were left out while pairs were written, in a file with a line each: a run that goes on counts the
+    pairs that are written, and these are none of them."""
+
+    def __init__(self, path: Path):
+        text = path.read_text(encoding="ascii") if path.exists() else ""
+        self._path = path
+        self.rows = {int(line) for line in text.splitlines(keepends=True) if line.endswith("\n")}
+
+    def add(self, row: int) -> None:
+        """Note a row, before any pair after it is written."""
+        self.rows.add(row)
+        atomic_write_text(self._path, "".join(f"{each}\n" for each in sorted(self.rows)))
 
 
 def _written_before(out: Path) -> int:

@@ -47,6 +47,12 @@ class Web:
     hosts: dict[str, str] = field(default_factory=dict)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
+    came: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.log) >= count, 300.0), f"{len(self.log)} of {count} requests"
 
     def url(self, site: str, path: str = "/") -> str:
         """The address of a path of a site."""
@@ -69,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         self.web.log.append(Asked(time.monotonic(), self.site, self.path, self.headers.get("User-Agent", ""),
                                   self.headers.get("Cookie", "")))  # fmt: skip
+        with self.web.came:
+            self.web.came.notify_all()
         key = self.site, self.path
         self.web.counts[key] = self.web.counts.get(key, 0) + 1
         reply = type(self).answer(self.web, self, address.path, address.query)
@@ -172,9 +180,10 @@ def tree(prefix: str, number: int, count: int) -> str:
 # --- the sites
 
 GALLERY, SHOP, NOTES, BUSY, MEMBERS = 400, 250, 120, 40, 150  # pages
+SMALL_GALLERY = 120
 
 
-def gallery(web: Web, asked: Handler, path: str, query: str) -> Reply | None:
+def gallery(web: Web, asked: Handler, path: str, query: str, pages: int = GALLERY) -> Reply | None:
     """Many pages with pictures; a byte-order mark before its rules; pictures under several addresses."""
     if path == "/robots.txt":
         return robots("\ufeffUser-agent: *\nDisallow: /private/\nCrawl-delay: 0.02\n")
@@ -190,7 +199,7 @@ def gallery(web: Web, asked: Handler, path: str, query: str) -> Reply | None:
         number = int(path[3:])
         shown = [image(f"/i/{number % 100}.jpg", f"A dog number {number % 100} runs over the snow")]
         shown += [image(f"/copies/{number}.jpg", f"The same cat number {number % 10} sits on a wall")] * (number < 40)
-        return Reply(page(*shown, tree("/p/", number, GALLERY), title=f"Page {number}"))
+        return Reply(page(*shown, tree("/p/", number, pages), title=f"Page {number}"))
     if path.startswith("/i/"):
         return picture(int(path[3:-4]))
     if path.startswith("/copies/"):
@@ -201,6 +210,11 @@ def gallery(web: Web, asked: Handler, path: str, query: str) -> Reply | None:
         redirects[path] = f"/r/endless/{int(path[11:]) + 1}"
     to = redirects.get(path)
     return Reply(status=302, headers=(("Location", to),)) if to else NOT_FOUND
+
+
+def small_gallery(web: Web, asked: Handler, path: str, query: str) -> Reply | None:
+    """The gallery with fewer pages."""
+    return gallery(web, asked, path, query, SMALL_GALLERY)
 
 
 def shop(web: Web, asked: Handler, path: str, query: str) -> Reply | None:

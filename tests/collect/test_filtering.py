@@ -24,7 +24,7 @@ def test_what_is_left_out_is_counted_by_its_reason(tmp_path: Path) -> None:
     pairs = [
         good(0),
         pair(soft(0).resize((96, 72)), "The same dog, smaller"),
-        pair(encoded(soft(0), quality=40), "The same dog, compressed"),
+        pair(encoded(soft(0), quality=40), "The same dog in the garden"),
         pair(soft(20, (40, 40)), "A very small dog"),
         pair(soft(21, (600, 100)), "A long row of trees"),
         pair(Image.new("RGB", (192, 144), "red"), "A red wall in the sun"),
@@ -49,7 +49,17 @@ def test_the_largest_of_the_copies_is_kept(tmp_path: Path) -> None:
 
 def test_every_rule_can_be_disabled(tmp_path: Path) -> None:
     pairs = [good(0), good(0), pair(soft(21, (40, 40)), "150,00 EUR"), pair(soft(22, (600, 100)), "A row of trees")]
-    disabled = ("near-duplicate", "small", "aspect", "price", "dimensions", "identifier", "words", "too-short")
+    disabled = (
+        "near-duplicate",
+        "small",
+        "aspect",
+        "price",
+        "dimensions",
+        "identifier",
+        "words",
+        "too-short",
+        "abstract",
+    )
     result = filter_shards(written(tmp_path / "in", pairs), tmp_path / "out", FilterSettings(disabled=disabled))
     assert (result.kept, result.removed) == (4, {})
     assert read_runs(tmp_path / "out")[0].flags == {"disabled": list(disabled)}
@@ -184,6 +194,31 @@ def test_what_is_forgotten_while_a_run_is_interrupted_is_not_written(
     Forgotten(out).remember([("url", "https://a.example/1.jpg")])
     filter_shards(folder, out, FilterSettings())
     assert kept(out) == [good(0), good(2)]
+
+
+def test_no_pair_is_written_twice_after_requests_between_interruptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pair was forgotten before it was written, one afterwards."""
+    folder, out = written(tmp_path / "in", [good(number) for number in range(7)]), tmp_path / "out"
+    finish = filtering._finished
+    for requests in ([1, 2], [5]):
+        done = list[int]()
+
+        def stopping(*given: object, done: list[int] = done) -> Pair:
+            done.append(1)
+            if len(done) > 2:
+                raise KeyboardInterrupt
+            return finish(*given)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(filtering, "_finished", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                filter_shards(folder, out, FilterSettings())
+        forget(out, [("url", f"https://a.example/{number}.jpg") for number in requests])
+    for _ in range(2):
+        filter_shards(folder, out, FilterSettings())
+        assert kept(out) == [good(number) for number in (0, 3, 4, 6)]
 
 
 def interrupt(*_: object) -> None:

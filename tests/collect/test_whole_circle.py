@@ -13,7 +13,7 @@ from diptych.scenes.scene import Scenes
 from tests.conftest import Cli
 
 pytestmark = pytest.mark.skipif(not has_many_loopback_addresses(), reason="one loopback address")
-PICTURES, PER_PAGE = 48, 12
+PICTURES, PER_PAGE = 24, 6
 
 
 def drawings(first: int) -> Site:
@@ -58,10 +58,10 @@ def test_from_pages_to_a_model_and_back(cli: Cli, tmp_path: Path, monkeypatch: p
         said = cli("collect", "filter", crawled, pairs, "--agreement", -1, "--json")
         assert said.code == 0, said.err
         kept = [pair for path in sorted(pairs.glob("*.tar")) for pair in stored_pairs(path)]
-        assert 60 < len(kept) <= 2 * PICTURES
+        assert 30 < len(kept) <= 2 * PICTURES
         assert not [pair for pair in kept if "IMG_" in json.dumps(pair.facts)]
 
-        options = ("--epochs", 1, "--batch-size", 16, "--vocab-size", 600, "--precision", "fp32", "--threads", 1)
+        options = ("--epochs", 1, "--batch-size", 8, "--vocab-size", 600, "--precision", "fp32", "--threads", 1)
         said = cli("train", "--data", pairs, "--model", "vit-tiny", *options, "--out", run, "--json")
         assert said.code == 0, said.err
         model = run / "model"

@@ -29,6 +29,9 @@ def archives_in(specs: Sequence[str], base: str = BASE) -> list[str]:
     found = dict[str, None]()
     for spec in specs:
         names = list(_named(spec, base))
+        is_plain = not (_WEB.match(spec) or object_storage.is_object_address(spec) or {*spec} & {*"*?[{"})
+        if not names and is_plain and not os.path.exists(spec):
+            raise DataError(f"{spec} does not exist; wanted an archive, a folder of them, a pattern, or an address.")
         if not names:
             raise DataError(f"{spec} contains no archives; wanted files that end in {', '.join(ENDINGS)}.")
         found.update(dict.fromkeys(names))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from diptych.collect.output.address_ledgers import forget_addresses
 from diptych.collect.output.facts import table_of
 from diptych.collect.output.forgotten import FORGOTTEN, Forgotten, Kind, name_of, names_of
-from diptych.collect.output.index_removal import remove_from_index
+from diptych.collect.output.index_removal import opened_index, remove_from_index
 from diptych.collect.output.open_shard import END, OpenShard, StoredPair, all_pairs, content_of
 from diptych.collect.output.removed import RemovedPairs, add_removed, read_removed
 from diptych.collect.output.shard_writer import finish_shard, open_path, open_shards, shard_files
@@ -75,7 +76,11 @@ def forget(
     if not any(shard_files(out)) and not open_shards(out) and not (out / FORGOTTEN).exists():
         raise DataError(f"{out} is no collection: it has no shards. Name the folder that `diptych collect` wrote.")
     result = ForgetResult()
-    with _alone(out):
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(opened_index(index)) for index in indexes
+        ]  # first: one that is none costs nothing
+        stack.enter_context(_alone(out))
         _finish_open(out)
         forgotten = Forgotten(out)
         copies = _digests(out, {name for name in names if name.startswith("url ")})
@@ -84,7 +89,7 @@ def forget(
         names |= {f"sha256 {digest}" for digest in copies}
         doomed = list(_doomed(out, names, result, progress)) if names else []
         removed = add_removed(out, (_removed(each, forgotten) for each in doomed)) if doomed else read_removed(out)
-        result.indexes = dict(remove_from_index(index, out, removed, forgotten) for index in indexes)
+        result.indexes = dict(remove_from_index(store, out, removed, forgotten) for store in stores)
         concerned = [removed[each.tar.name] for each in doomed] or removed.values()
         marks = {mark for each in concerned for mark in each.marks}
         result.models = trained_on(map(Path, runs), marks, out) if marks else []
@@ -93,6 +98,7 @@ def forget(
             result.pairs += len(each.gone)
             result.shards.append(each.tar.name)
         _clean_found(out, names)
+        forget_addresses(out, names)
     return result
 
 

@@ -33,6 +33,8 @@ _HASH_BYTES = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")  # an empty label would cover nothing
 
+_IPV6 = re.compile(r"[0-9a-fA-F:.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*")  # two colons: one is before a port
+
 
 class _Memory(NamedTuple):
     """The hashes made with one salt."""
@@ -100,7 +102,7 @@ def name_of(kind: Kind, text: str) -> str:
         if not _SHA256.fullmatch(text.lower()):
             raise ArgumentError(f"{text!r:.100} is no SHA-256; wanted 64 hexadecimal digits.", argument="hash")
         return f"sha256 {text.lower()}"
-    host, rest = _split(text if "://" in text else f"//{text}")
+    host, rest = _split(text if "://" in text else f"//[{text}]" if _IPV6.fullmatch(text) else f"//{text}")
     if kind == "url" and host and "://" in text:
         return f"url {host}{rest}"
     if kind == "domain" and _HOST.fullmatch(host) and rest == "/" and "@" not in text:  # a mail address is no domain

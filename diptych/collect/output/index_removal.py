@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def remove_from_index(
-    index: str, out: Path, removed: Mapping[str, RemovedPairs], forgotten: Forgotten
+    store: Store, out: Path, removed: Mapping[str, RemovedPairs], forgotten: Forgotten
 ) -> tuple[str, int]:
-    """Remove the pictures of these pairs, and their captions, from an index; returns the index's name, without a
-    password, and how many items that were.
+    """Remove the pictures of these pairs, and their captions, from an index (`opened_index`); returns the index's name,
+    without a password, and how many items that were.
 
     The items of a picture are found by its path, SHARD/KEY, below whatever root the index has, and removed if the
     picture's digest is that of the pair: an index of another collection has the same paths. Raises SearchIndexError and
     its kinds.
     """
-    with _opened(index) as store, store.writing():
+    with store.writing():
         prefixes = _prefixes(store, out)
         ids = [id for shard in removed.values() for id in _ids(store, prefixes, shard, forgotten)]
         if ids:
@@ -58,7 +58,8 @@ def _prefixes(store: Store, out: Path) -> list[str]:
 
 
 @contextmanager
-def _opened(index: str) -> Iterator[Store]:
+def opened_index(index: str) -> Iterator[Store]:
+    """The index in a folder or at an address, until the block ends. Raises SearchIndexError and its kinds."""
     store: Store = open_store(index) if is_store_uri(index) else LocalStore(IndexFolder(index))
     try:
         if not store.exists:

@@ -129,6 +129,8 @@ def test_archives_are_listed(folder: Path, tmp_path: Path) -> None:
     assert archives_in([str(tmp_path / "warc.paths.gz")])[1] == "https://data.commoncrawl.org/crawl-data/b.warc.gz"
     with pytest.raises(DataError, match="contains no archives"):
         archives_in([str(tmp_path / "nothing*.warc")])
+    with pytest.raises(DataError, match="nothere does not exist"):
+        archives_in([str(tmp_path / "nothere")])
 
 
 def test_unknown_rules_are_refused_before_anything_is_read(folder: Path, tmp_path: Path) -> None:

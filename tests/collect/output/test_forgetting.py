@@ -12,13 +12,16 @@ import pytest
 from drawn_pairs import drawn_pair
 
 from diptych.collect.archives.found_table import FoundTable, read_found
+from diptych.collect.lists.ledger import Ledger, ListedRow
 from diptych.collect.output.facts import pair_of
 from diptych.collect.output.forgetting import forget
 from diptych.collect.output.forgotten import Forgotten
 from diptych.collect.output.open_shard import content_of, stored_pairs
 from diptych.collect.output.shard_writer import ShardWriter
 from diptych.collect.output.trained_models import TrainedModel
-from diptych.collect.pairs import Pair
+from diptych.collect.pages.frontier import Frontier
+from diptych.collect.pages.limits import CrawlLimits
+from diptych.collect.pairs import Found, Pair
 from diptych.data.sources.opening import open_source
 from diptych.errors import ArgumentError, DataError, IndexBusyError, IndexDirectoryError
 from diptych.index.catalog.stored_items import Block, StoredItem
@@ -66,6 +69,27 @@ def test_a_domain_goes(tmp_path: Path) -> None:
     assert forgotten.covers(url="https://images.example.com/new.jpg")
     assert not forgotten.covers(url="https://elsewhere.net/1.jpg", sha256=pairs[1].picture.sha256)
     assert b"example.com" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_what_runs_have_noted_goes_too(tmp_path: Path) -> None:
+    """Neither the ledgers of a crawl and of a list nor the table of what failed name it any more."""
+    collected(tmp_path)
+    gone, kept = ("https://images.example.com/a.jpg", "https://other.net/a.jpg")
+    frontier = Frontier(tmp_path, CrawlLimits())
+    frontier.add_pages([gone, kept, "https://other.net/page"], 0)
+    page = frontier.next("other.net")
+    assert page is not None
+    found = [Found(f"https://cdn.net/{at}.jpg", (), page_url=url) for at, url in enumerate((gone, kept))]
+    frontier.finish_page(page, digest=bytes(32), found=found)
+    frontier.close()
+    with Ledger(tmp_path) as ledger:
+        (tmp_path / "list.csv").touch()
+        ledger.add(tmp_path / "list.csv", [ListedRow(url, (f"A dog of {url}",), "", {}) for url in (gone, kept)], {})
+    (tmp_path / "failed.csv").write_text(f"url,reason\n{gone},HTTP 404\n{kept},HTTP 404\n")
+    forget(tmp_path, [("domain", "example.com")])
+    whole = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".sqlite", ".csv"))
+    assert b"example.com" not in whole
+    assert whole.count(kept.encode()) >= 4
 
 
 def test_an_address_goes_with_copies_of_its_file(tmp_path: Path) -> None:
@@ -207,14 +231,14 @@ def test_an_index_of_other_pictures_keeps_them(tmp_path: Path) -> None:
     assert len(store.ids()) == 18
 
 
-def test_an_index_that_is_none_leaves_the_shards_for_another_try(tmp_path: Path) -> None:
+def test_an_index_that_is_none_costs_nothing(tmp_path: Path) -> None:
     out = tmp_path / "pairs"
     pairs = collected(out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(IndexDirectoryError):
         forget(out, [("domain", "example.org")], indexes=[str(tmp_path / "empty")])
     assert left(out) == pairs
-    assert Forgotten(out).covers(domain="example.org")
+    assert not Forgotten(out).covers(domain="example.org")
     assert forget(out, [("domain", "example.org")]).pairs == 3
 
 

@@ -55,6 +55,8 @@ def test_an_address_is_known_in_its_other_forms(tmp_path: Path, url: str, covere
         ("127.0.0.1", "http://127.0.0.1:8000/a.jpg", True),
         ("0.0.1", "http://127.0.0.1/a.jpg", False),
         ("[::1]", "http://[::1]:8000/a.jpg", True),
+        ("::1", "http://[::1]:8000/a.jpg", True),
+        ("2001:db8::2", "http://[2001:db8::2]/a.jpg", True),
     ],
 )
 def test_a_domain_covers_those_below_it(tmp_path: Path, asked: str, url: str, covered: bool) -> None:

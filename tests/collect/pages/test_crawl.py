@@ -1,8 +1,13 @@
 """The crawl of a hostile little web: all that is allowed, once; nothing that is forbidden; and an end."""
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,7 @@ from diptych.media.reading.child_process import ChildProcess
 pytestmark = pytest.mark.skipif(not web_of.has_many_loopback_addresses(), reason="one loopback address")
 CONTACT = "test@example.org"
 DELAY_S, CRAWL_DELAY_S = 0.01, 0.02
+LIMITS = CrawlLimits(delay_s=DELAY_S, deadline_s=3.0, barren=300, page_bytes=1 << 20, picture_bytes=1 << 20)
 FORBIDDEN = {
     "gallery": ("/private", "/%70rivate"), "shop": ("/buy", "/a/b"), "notes": ("/reserved", "/never", "/nofollow"),
     "members": ("/closed",), "trap": ("/no/",),
@@ -26,13 +32,12 @@ FORBIDDEN = {
 
 
 @pytest.fixture(scope="module")
-def crawled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Web, CrawlResult, Path]:
+def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Web, CrawlResult, Path]]:
     """The whole web, crawled once."""
     out = tmp_path_factory.mktemp("crawled")
     with little_web(web_of.SITES) as web:
-        limits = CrawlLimits(delay_s=DELAY_S, deadline_s=3.0, barren=300, page_bytes=1 << 20, picture_bytes=1 << 20)
-        done = crawl([web.url("gallery")], out, contact=CONTACT, limits=limits, other_hosts=True, pairs_per_shard=100)
-        return web, done, out
+        done = crawl([web.url("gallery")], out, contact=CONTACT, limits=LIMITS, other_hosts=True, pairs_per_shard=100)
+        yield web, done, out
 
 
 def pairs(out: Path) -> list[dict]:
@@ -149,16 +154,14 @@ def test_each_picture_is_one_pair_with_its_words(crawled: tuple[Web, CrawlResult
     assert len(list(out.glob("*.parquet"))) == len(list(out.glob("*.tar"))) == 3
 
 
-def test_the_same_call_asks_for_nothing_again(tmp_path: Path) -> None:
-    """A finished crawl of one site, called again."""
-    with little_web({"busy": web_of.busy}) as web:
-        limits = CrawlLimits(delay_s=DELAY_S)
-        crawl([web.url("busy")], tmp_path, contact=CONTACT, limits=limits)
-        before = len(web.log)
-        again = crawl([web.url("busy")], tmp_path, contact=CONTACT, limits=limits)
-        assert (again.pages_now, again.pairs_now, again.left) == (0, 0, 0)
-        assert len(web.log) == before
-    assert len(pairs(tmp_path)) == web_of.BUSY
+def test_the_same_call_asks_for_nothing_again(crawled: tuple[Web, CrawlResult, Path]) -> None:
+    """But for the rules of the host that could not say what it permits."""
+    web, done, out = crawled
+    before = len(web.log)
+    again = crawl([web.url("gallery")], out, contact=CONTACT, limits=LIMITS, other_hosts=True, pairs_per_shard=100)
+    assert (again.pages_now, again.pairs_now, again.left) == (0, 0, done.left)
+    assert {(asked.site, asked.path) for asked in web.log[before:]} <= {("broken", "/robots.txt")}
+    assert len(pairs(out)) == done.pairs_now
 
 
 def finished(out: Path) -> set[str]:
@@ -179,25 +182,35 @@ def test_json_of_a_result_is_plain(crawled: tuple[Web, CrawlResult, Path]) -> No
 @pytest.mark.slow
 def test_twenty_kills_repeat_no_finished_page(tmp_path: Path) -> None:
     """The process that crawls is killed in the middle, twenty times, and another goes on."""
-    with little_web({"gallery": web_of.gallery}) as web:
-        order = order_of([web.url("gallery")], tmp_path, contact=CONTACT, limits=CrawlLimits(delay_s=DELAY_S))
+    command = [sys.executable, str(Path(__file__).with_name("forking_crawls.py"))]
+    with (
+        little_web({"gallery": web_of.small_gallery}) as web,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+        ) as forks,
+    ):
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        start = [web.url("gallery")]
+        order = json.dumps(order_of(start, tmp_path, contact=CONTACT, limits=CrawlLimits(delay_s=DELAY_S))).encode()
         repeated, before = list[str](), 0
         for _ in range(20):
             known = finished(tmp_path) if before else set()
-            child = ChildProcess(order, program="diptych.collect.pages.child.crawl_process")
-            child.wait_until_ready()
-            while len(web.log) < before + 12:
-                answer, _ = child.receive(600.0)
-                assert "result" not in answer, "it ended before it was killed"
-            child.kill()
-            child.end()
+            forks.stdin.write(order + b"\n")
+            forks.stdin.flush()
+            process = int(forks.stdout.readline())
+            web.wait_for(before + 7)  # robots.txt and reservations first
+            os.kill(process, signal.SIGKILL)
+            assert forks.stdout.readline() == b"ended\n"
             repeated += [asked.path for asked in web.log[before:] if web.url("gallery", asked.path) in known]
             before = len(web.log)
+        forks.stdin.close()
         known = finished(tmp_path)
-        done = crawl([web.url("gallery")], tmp_path, contact=CONTACT, limits=CrawlLimits(delay_s=DELAY_S))
+        assert len(known) < web_of.SMALL_GALLERY, "it ended before it was killed"
+        done = crawl(start, tmp_path, contact=CONTACT, limits=CrawlLimits(delay_s=DELAY_S))
         repeated += [asked.path for asked in web.log[before:] if web.url("gallery", asked.path) in known]
         assert repeated == []
-        assert pages_of("/p/", web_of.GALLERY) <= {*web.paths("gallery")}
+        assert pages_of("/p/", web_of.SMALL_GALLERY) <= {*web.paths("gallery")}
     found = pairs(tmp_path)
     assert len(found) == len({facts["sha256"] for facts in found}) == 110
     assert done.pictures["done"] == {"": 110}
