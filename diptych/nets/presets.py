@@ -112,6 +112,7 @@ PRESETS: dict[str, CLIPConfig] = {
     "efficientnet-lite2": _small(EfficientNetConfig(224, 1.1, 1.2), 384, 384, 6),
     "efficientnet-tiny": _small(EfficientNetConfig(64, 0.25, 0.5, 64, 4, 64, 16), 64, 64, 2, 1024),
     "vit-small": _small(ViTConfig(128, 16, 384, 8, 6, 1536), 256, 256, 4),
+    "vit-mini": _small(ViTConfig(32, 4, 128, 4, 2, 512), 128, 128, 4, 1024),
     "vit-tiny": _small(ViTConfig(32, 8, 64, 2, 2, 256), 64, 64, 2, 1024),
 }
 

@@ -1,0 +1,80 @@
+"""The settings of a run that trains a generator."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from diptych.errors import ArgumentError
+
+Prediction = Literal["v_prediction", "epsilon"]
+SCENES = "scenes"
+# Bounds of each number, both included
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "size_px": (8, 1024), "steps": (1, math.inf), "batch_size": (1, math.inf), "lr": (0, 10), "muon_lr": (0, 10),
+    "ema": (0, 1), "drop_caption": (0, 1), "snr_limit": (0, math.inf), "noise_steps": (2, 100_000),
+    "checkpoint_s": (0, math.inf), "minutes": (0, math.inf), "show_every": (0, math.inf),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What a generator learns from, what it is, and how it is trained.
+
+    `data` is "scenes", which draws plain scenes without end, or a data set of pairs as for `diptych train`. `model` is
+    the CLIP whose text tower is read; it stays as it is. `channels` are the denoiser's at each resolution, halved from
+    one to the next. `drop_caption` is the share of samples whose caption is dropped, for classifier-free guidance (Ho
+    and Salimans 2022); `snr_limit` weighs noise levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises
+    over the first `warmup` steps and falls over the last `cooldown` share of all. The run ends after `steps`, or after
+    `minutes` if that is sooner; `minutes` does not change the rate, which `steps` alone set.
+    """
+
+    model: str
+    data: str = SCENES
+    out: str | None = None
+    size_px: int = 32
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+    steps: int = 20_000
+    minutes: float | None = None
+    batch_size: int = 32
+    lr: float = 1e-3
+    muon_lr: float = 0.01
+    warmup: int = 100
+    cooldown: float = 0.25
+    ema: float = 0.999
+    prediction: Prediction = "v_prediction"
+    noise_steps: int = 1000
+    snr_limit: float = 5.0
+    drop_caption: float = 0.1
+    seed: int = 0
+    checkpoint_s: float = 300.0
+    show_every: int = 1000
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ArgumentError(f"{name}={value}; it is from {least:g} to {most:g}.", argument=name)
+        halvings = 2 ** (len(self.channels) - 1)
+        if self.size_px % halvings:
+            raise ArgumentError(
+                f"{self.size_px} px cannot be halved {len(self.channels) - 1} times; take a multiple of {halvings}.",
+                argument="size_px",
+            )
+        if not self.channels or any(each % 8 or each < 8 for each in self.channels):
+            raise ArgumentError(f"channels={self.channels}; each is a multiple of 8.", argument="channels")
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings, as JSON has them."""
+        return {**dataclasses.asdict(self), "channels": list(self.channels)}
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> GenerateConfig:
+        """From `to_json`. Raises ArgumentError for a setting that does not exist."""
+        unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ArgumentError(f"{', '.join(unknown)}: no such setting of a generator.")
+        return cls(**{**settings, "channels": tuple(settings.get("channels", cls.channels))})
