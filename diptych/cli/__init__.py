@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": "Score pictures against sentences, as a table and a heat map.",
     "train": "Train a model on (picture, caption) pairs.",
     "data": "Inspect training data.",
+    "generate": "Draw pictures of a sentence, or train what draws them.",
     "collect": "Collect pictures with captions from the web.",
     "evaluate": "Measure models on data sets.",
     "probe": "Train a linear classifier on a model's vectors.",

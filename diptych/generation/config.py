@@ -15,7 +15,7 @@ SCENES = "scenes"
 _BOUNDS: dict[str, tuple[float, float]] = {
     "size_px": (8, 1024), "steps": (1, math.inf), "batch_size": (1, math.inf), "lr": (0, 10), "muon_lr": (0, 10),
     "ema": (0, 1), "drop_caption": (0, 1), "snr_limit": (0, math.inf), "noise_steps": (2, 100_000),
-    "checkpoint_s": (0, math.inf), "minutes": (0, math.inf), "show_every": (0, math.inf),
+    "checkpoint_s": (0, math.inf), "minutes": (0, math.inf),
 }  # fmt: skip
 
 
@@ -24,14 +24,14 @@ class GenerateConfig:
     """What a generator learns from, what it is, and how it is trained.
 
     `data` is "scenes", which draws plain scenes without end, or a data set of pairs as for `diptych train`. `model` is
-    the CLIP whose text tower is read; it stays as it is. `channels` are the denoiser's at each resolution, halved from
-    one to the next. `drop_caption` is the share of samples whose caption is dropped, for classifier-free guidance (Ho
+    the CLIP, or the generator, whose text tower is read and stays as it is; "bundled" is the bundled generator's.
+    `channels` are the denoiser's at each resolution, halved from one to the next. `drop_caption` is the share of samples whose caption is dropped, for classifier-free guidance (Ho
     and Salimans 2022); `snr_limit` weighs noise levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises
     over the first `warmup` steps and falls over the last `cooldown` share of all. The run ends after `steps`, or after
     `minutes` if that is sooner; `minutes` does not change the rate, which `steps` alone set.
     """
 
-    model: str
+    model: str = "bundled"
     data: str = SCENES
     out: str | None = None
     size_px: int = 32
@@ -50,7 +50,6 @@ class GenerateConfig:
     drop_caption: float = 0.1
     seed: int = 0
     checkpoint_s: float = 300.0
-    show_every: int = 1000
     device: str | None = None
 
     def __post_init__(self) -> None:

@@ -28,7 +28,9 @@ def denoiser(config: GenerateConfig, width: int) -> UNet2DConditionModel:
     require("a generator", "torch", "diffusers")
     from diffusers import UNet2DConditionModel
 
-    attends = [config.size_px >> level <= max(_ATTENDS_BELOW_PX, config.size_px // 4) for level in range(len(config.channels))]
+    attends = [
+        config.size_px >> level <= max(_ATTENDS_BELOW_PX, config.size_px // 4) for level in range(len(config.channels))
+    ]
     down = tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attends)
     up = tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends))
     return UNet2DConditionModel(

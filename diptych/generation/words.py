@@ -27,15 +27,11 @@ class WordReader:
 
     def __init__(self, tower: TextTransformer, tokenizer: Tokenizer):
         self.tower, self.tokenizer = tower.eval().requires_grad_(False), tokenizer
-        self.width, self.context = tower.config.width, tower.config.context
+        self.width = tower.config.width
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str], *, truncate: bool = True) -> Words:
         """The states of captions, padded to the context, as pipelines of diffusers pad them."""
-        tokens = self.tokenizer(list(captions), truncate=truncate)
-        ids = torch.full((len(captions), self.context), self.tower.config.pad_id)
-        found = torch.from_numpy(tokens.ids)[:, : self.context]
-        ids[:, : found.shape[1]] = found
-        is_text = torch.zeros(ids.shape, dtype=torch.bool)
-        is_text[:, : found.shape[1]] = torch.from_numpy(tokens.mask)[:, : self.context]
-        return Words(self.tower.states(ids), is_text)
+        tokens = self.tokenizer(list(captions), truncate=truncate, fill_context=True)
+        ids = torch.from_numpy(tokens.ids)
+        return Words(self.tower.states(ids), torch.from_numpy(tokens.mask))

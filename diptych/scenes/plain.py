@@ -27,7 +27,11 @@ COLOURS: dict[str, RGB] = {
     "orange": (245, 130, 25), "purple": (135, 60, 185), "pink": (245, 150, 195), "cyan": (60, 205, 215),
 }  # fmt: skip
 GROUNDS: dict[str, RGB] = {"white": (250, 250, 250), "grey": (128, 128, 128), "black": (14, 14, 16)}
-SIDES: dict[str, tuple[float, float]] = {"small": (0.27, 0.32), "": (0.34, 0.40), "large": (0.43, 0.5)}  # of the picture
+SIDES: dict[str, tuple[float, float]] = {
+    "small": (0.27, 0.32),
+    "": (0.34, 0.40),
+    "large": (0.43, 0.5),
+}  # of the picture
 RELATIONS: dict[str, tuple[str, ...]] = {
     "above": ("above", "above", "over"), "below": ("below", "below", "under"),
     "left": ("left of", "to the left of"), "right": ("right of", "to the right of"),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diptych.errors import ArgumentError, Setting
 from diptych.generation import denoiser as noise
 from diptych.generation.config import GenerateConfig
-from diptych.generation.pairs import Pairs
+from diptych.generation.training.pairs import Pairs
 from diptych.generation.words import WordReader, Words
 from diptych.training.optim.ema import update_ema
 from diptych.training.optim.muon import Muon
@@ -37,15 +37,6 @@ class Batch(NamedTuple):
 
     pictures: Tensor
     words: Words
-
-
-class GenerateResult(NamedTuple):
-    """The trained generator's folder, the steps done and the mean loss of the last of them."""
-
-    folder: Path
-    steps: int
-    loss: float
-    is_complete: bool
 
 
 def batch(config: GenerateConfig, pairs: Pairs, reader: WordReader, step: int) -> Batch:
@@ -80,8 +71,9 @@ class Trainer:
         self.optimizers = _optimizers(self.network, self.config)
         self.kept = noise.scheduler(self.config).alphas_cumprod.to(self.device)
 
-    def run(self) -> GenerateResult:
-        """Train to the end, or to the first Ctrl-C or SIGTERM, and write a checkpoint."""
+    def run(self) -> tuple[bool, float]:
+        """Train to the end, or to the first Ctrl-C or SIGTERM, and write a checkpoint. Returns whether it came to its
+        end, and the mean loss of the last 100 steps, not a number if there was none."""
         saved_s, began_s, before_s = time.monotonic(), time.monotonic(), self.elapsed_s
         with SignalHandler() as signals:
             while self.step < self.config.steps and not signals.requested and not self._is_late():
@@ -92,9 +84,8 @@ class Trainer:
                 if time.monotonic() - saved_s > self.config.checkpoint_s:
                     self.save()
                     saved_s = time.monotonic()
-            folder = self.save()
-        loss = float(np.mean(self.losses[-100:])) if self.losses else float("nan")
-        return GenerateResult(folder, self.step, loss, signals.requested is None)
+            self.save()
+        return signals.requested is None, float(np.mean(self.losses[-100:])) if self.losses else float("nan")
 
     def save(self) -> Path:
         """Write a checkpoint: the averaged generator, usable as it is, and what resumes the run."""
@@ -136,7 +127,7 @@ class Trainer:
             each.step()
             each.zero_grad()
         update_ema(self.average, self.network, min(config.ema, (1 + self.step) / (10 + self.step)))
-        return float(value)
+        return value.item()
 
     def _is_late(self) -> bool:
         return self.config.minutes is not None and self.elapsed_s > 60 * self.config.minutes
@@ -144,10 +135,8 @@ class Trainer:
     def _tell(self) -> None:
         if self.step % _LOGGED_STEPS and self.step != self.config.steps:
             return
-        row = {
-            "step": self.step, "elapsed_s": round(self.elapsed_s, 1), "loss": float(np.mean(self.losses[-_LOGGED_STEPS:])),
-            "lr": self.config.lr * rate(self.config, self.step - 1),
-        }  # fmt: skip
+        loss, lr = float(np.mean(self.losses[-_LOGGED_STEPS:])), self.config.lr * rate(self.config, self.step - 1)
+        row = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "loss": loss, "lr": lr}
         with open(self.out / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.log(row)

@@ -76,8 +76,11 @@ def data_pairs(source: Source, size_px: int, seed: int, on_progress: Callable[[i
     if not captions:
         raise DataError(f"none of {len(source):,} pairs can be read: {describe_failures(bad)}.")
     order = _order(len(captions), seed)
-    pairs = (lambda number: Pair(pixels[order(number)], Random(number).choice(captions[order(number)])))
-    return DataPairs(pairs, len(captions), describe_failures(bad))
+
+    def pair(number: int) -> Pair:
+        return Pair(pixels[order(number)], Random(number).choice(captions[order(number)]))
+
+    return DataPairs(pair, len(captions), describe_failures(bad))
 
 
 def _square(picture: Image.Image, size_px: int) -> np.ndarray:

@@ -1,0 +1,121 @@
+"""The generator that users hold: words in, pictures out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from diptych.errors import ArgumentError, TextError
+from diptych.generation.drawing.sampling import Drawn, Sampler, check_numbers, draw, network_denoise
+from diptych.generation.folder import Parts, read_generator
+from diptych.generation.words import WordReader
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from PIL import Image
+
+BUNDLED = Path(__file__).parent / "bundled"
+_AT_ONCE = 32  # pictures that are drawn together
+
+
+class Scorer(Protocol):
+    """What says how well pictures fit texts: an `Embedder` of any CLIP."""
+
+    def similarity(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[np.ndarray, "images texts"]: ...
+
+
+class Generator:
+    """Draws pictures of `size_px` by `size_px` from words. Made by `open_generator`."""
+
+    def __init__(self, parts: Parts, source: str):
+        self.source = source
+        self.size_px = int(parts.denoiser.config["sample_size"])
+        self._parts = parts
+        self._denoise = network_denoise(parts.denoiser)
+        self._read = WordReader(parts.words.network(), parts.words.tokenizer())
+
+    def __repr__(self) -> str:
+        return f"Generator({self.source!r}, {self.size_px} px)"
+
+    def draw(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = 1,
+        guidance: float = 4.0,
+        steps: int = 30,
+        seed: int = 0,
+        negative: str = "",
+        sampler: Sampler = "dpm",
+        truncate: bool = False,
+        shown: int = 0,
+        on_step: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Drawn:
+        """`count` pictures of each prompt, those of one prompt after each other.
+
+        Picture i begins with the noise of seed + i: the same arguments give the same pictures, and more of them begin
+        with the same ones. `guidance` above 1 exaggerates what the words change, by that factor (Ho and Salimans
+        2022); `negative` are words to keep away from. `shown` steps are kept in the result's `strip`. Raises
+        ArgumentError for numbers outside their range, TextError for an empty prompt, and TokenizerError for one that is
+        too long for the text tower, unless `truncate` cuts it.
+        """
+        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        _check_prompts(asked)
+        check_numbers(guidance=guidance, steps=steps, count=count * len(asked))
+        repeated = [prompt for prompt in asked for _ in range(count)]
+        parts, total = list[Drawn](), -(-len(repeated) // _AT_ONCE) * steps
+
+        def tell(done: int, _: int) -> None:
+            on_step(len(parts) * steps + done, total)
+
+        for first in range(0, len(repeated), _AT_ONCE):
+            some = repeated[first : first + _AT_ONCE]
+            drawn = draw(
+                self._denoise, self._parts.scheduler, self._read, some, size_px=self.size_px, guidance=guidance,
+                steps=steps, seed=seed + first, negative=negative, sampler=sampler, truncate=truncate, shown=shown,
+                on_step=tell,
+            )  # fmt: skip
+            parts.append(drawn)
+        return Drawn(
+            np.concatenate([part.pictures for part in parts]), np.concatenate([part.strip for part in parts], axis=1)
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open_generator, (self.source,)
+
+
+def open_generator(folder: str | os.PathLike[str] | None = None) -> Generator:
+    """Open a generator that `diptych generate train` made; by default the bundled one, which draws plain scenes.
+
+    Raises CheckpointError for a folder that is no generator, or a damaged one, with what is wrong.
+    """
+    path = BUNDLED if folder is None else Path(folder)
+    return Generator(read_generator(path), str(path))
+
+
+class Best(NamedTuple):
+    """Pictures that were chosen: their numbers among all, the best first, and their scores."""
+
+    drawn: Drawn
+    numbers: list[int]
+    scores: list[float]
+
+
+def best_of(drawn: Drawn, prompt: str, kept: int, scorer: Scorer) -> Best:
+    """The `kept` pictures whose cosine with a prompt, by a CLIP, is highest."""
+    cosines = scorer.similarity(drawn.images(), [prompt])[:, 0]
+    order = np.argsort(-cosines, kind="stable")[:kept]
+    chosen = Drawn(drawn.pictures[order], drawn.strip[:, order])
+    return Best(chosen, order.tolist(), cosines[order].tolist())
+
+
+def _check_prompts(prompts: Sequence[str]) -> None:
+    if not prompts:
+        raise ArgumentError("no prompt; name at least one.", argument="prompts")
+    for prompt in prompts:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise TextError(f"the prompt is {prompt!r:.40}; wanted words that say what to draw.")

@@ -1,0 +1,1 @@
+"""Trains a generator: pairs, the steps, and a run in its folder."""
