@@ -77,7 +77,7 @@ class OpenVINOEngine:
         self.kept_towers = kept = {"text"}
 
         def tower(name: str, build: Callable[[], Any]) -> _Tower:
-            return _Tower(lambda: _compiled(build, precision, cached_by if name in kept else (), f"{name} {settings}"))
+            return _Tower(lambda: compiled(build, precision, cached_by if name in kept else (), f"{name} {settings}"))
 
         self._towers = {  # without references to the engine: a cycle would delay freeing gigabytes
             "image": tower("image", lambda: image("image")),
@@ -241,8 +241,8 @@ def _settings(precision: Precision) -> dict[str, str]:
     return {**fixed, **_HINTS[_precision(precision)]}
 
 
-def _compiled(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:
-    """A tower as compiled by an earlier process, or compiled now and, with `files`, cached."""
+def compiled(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:
+    """A graph as compiled by an earlier process, or compiled now and, with `files`, cached."""
     if not files:
         return _compile(build(), precision)
     from diptych.engines.openvino_runtime import openvino

@@ -26,6 +26,15 @@ class NumpyText:
 
     def __call__(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         """Raw features. Raises KeyError, IndexError or ValueError for weights that do not fit the configuration."""
+        return self._linear(self._pooled(self._blocks(ids), ids), "proj")
+
+    def states(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch tokens width"]:
+        """The states of all tokens after the last norm. Raises the same."""
+        x = self._blocks(ids)
+        return x if self._text.norm_position == "post" else self._norm(x, "norm_post")
+
+    def _blocks(self, ids: np.ndarray) -> np.ndarray:
+        """(batch, tokens, width), after the last block."""
         text = self._text
         x = self._rows("token.weight", ids) + self._array("positions")[: ids.shape[1]]
         if text.norm_position == "post":
@@ -33,7 +42,7 @@ class NumpyText:
         mask = self._mask(ids)
         for layer in range(text.layers):
             x = self._block(x, f"transformer.blocks.{layer}", mask)
-        return self._linear(self._pooled(x, ids), "proj")
+        return x
 
     def _block(self, x: np.ndarray, name: str, mask: np.ndarray) -> np.ndarray:
         if self._text.norm_position == "post":

@@ -1,0 +1,1 @@
+"""A trained generator on the CPU by OpenVINO, without PyTorch and diffusers."""
