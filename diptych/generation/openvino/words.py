@@ -39,21 +39,16 @@ class NumpyWordReader:
     """Reads captions; equal ones once."""
 
     def __init__(self, tower: NumpyText, config: TextConfig, tokenizer: Tokenizer):
-        self._tower, self._config, self.tokenizer = tower, config, tokenizer
-        self.width, self.context = config.width, config.context
+        self._tower, self.tokenizer = tower, tokenizer
+        self.width = config.width
 
     def __call__(self, captions: Sequence[str], *, truncate: bool = True) -> NumpyWords:
-        """The states of captions, padded to the context, as pipelines of diffusers pad them. Raises TextError for a
-        caption that is longer, unless it may be truncated."""
+        """The states of captions, padded to the context, as pipelines of diffusers pad them. Raises
+        TokenizerError for a caption that is longer, unless `truncate` cuts it."""
         distinct = list(dict.fromkeys(captions))
-        tokens = self.tokenizer(distinct, truncate=truncate)
-        length = min(tokens.ids.shape[1], self.context)
-        ids = np.full((len(distinct), self.context), self._config.pad_id, np.int64)
-        ids[:, :length] = tokens.ids[:, :length]
-        is_text = np.zeros(ids.shape, bool)
-        is_text[:, :length] = tokens.mask[:, :length]
+        tokens = self.tokenizer(distinct, truncate=truncate, fill_context=True)
         rows = [distinct.index(caption) for caption in captions]
-        return NumpyWords(self._tower.states(ids)[rows], is_text[rows])
+        return NumpyWords(self._tower.states(tokens.ids)[rows], tokens.mask[rows])
 
 
 def read_words(folder: Path) -> NumpyWordReader:

@@ -36,12 +36,17 @@ class Drawn(NamedTuple):
         return [Image.fromarray(each) for each in self.pictures]
 
 
-class Generator(NamedTuple):
-    """What a generator's folder holds."""
+class OpenVINOPipeline(NamedTuple):
+    """What a generator's folder holds, ready to draw."""
 
     denoiser: OpenVINODenoiser
     schedule: NoiseSchedule
     read: NumpyWordReader
+
+    @property
+    def size_px(self) -> int:
+        """The side of its pictures."""
+        return self.denoiser.sizes.size_px
 
     def draw(
         self,
@@ -52,21 +57,22 @@ class Generator(NamedTuple):
         seed: int = 0,
         negative: str = "",
         sampler: Sampler = "dpm",
+        truncate: bool = False,
         shown: int = 0,
         on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> Drawn:
         """A picture of each prompt. Picture number i begins with the noise of seed + i, whatever the others are.
 
         `negative` are words to keep away from, instead of none; `shown` is how many of the steps are kept for a strip.
-        Up to a guidance of 1 there is none. Raises ArgumentError for numbers outside their range, TextError for a
-        prompt that the text tower cannot read whole.
+        Up to a guidance of 1 there is none. Raises ArgumentError for numbers outside their range, TokenizerError for
+        a prompt that is too long for the tower, unless `truncate` cuts it.
         """
         _check_numbers(guidance, len(prompts))
         plan = self.schedule.plan(sampler, steps)
-        words = self.read(prompts, truncate=False)
-        without = self.read([negative] * len(prompts), truncate=False) if guidance > 1 else None
+        words = self.read(prompts, truncate=truncate)
+        without = self.read([negative] * len(prompts), truncate=truncate) if guidance > 1 else None
         predict = self.denoiser.predictor(words, without, guidance, plan.timesteps)
-        noisy = noise_of([seed + number for number in range(len(prompts))], self.denoiser.sizes.size_px)
+        noisy = noise_of([seed + number for number in range(len(prompts))], self.size_px)
         kept, moments = list[np.ndarray](), set(np.linspace(0, steps - 1, shown).round().astype(int).tolist())
         for number in range(steps):
             if number in moments:
@@ -78,7 +84,7 @@ class Generator(NamedTuple):
         return Drawn(pictures, strip)
 
 
-def open_generator(folder: str | os.PathLike[str], *, precision: Precision = "float32") -> Generator:
+def read_pipeline(folder: str | os.PathLike[str], *, precision: Precision = "float32") -> OpenVINOPipeline:
     """The generator in a folder as training writes it. `precision` is "float32", or "bfloat16" on a CPU that has it.
 
     Raises CheckpointError with what is wrong: another pipeline, one that works on latents, a setting that is not
@@ -92,7 +98,7 @@ def open_generator(folder: str | os.PathLike[str], *, precision: Precision = "fl
             f"{folder}: its denoiser draws {denoiser.sizes.colours} colours from states of "
             f"{denoiser.sizes.words_width} numbers; wanted {COLOURS}, and {read.width}, as its text encoder gives."
         )
-    return Generator(denoiser, schedule_of(read_json(schedule), str(schedule)), read)
+    return OpenVINOPipeline(denoiser, schedule_of(read_json(schedule), str(schedule)), read)
 
 
 def _check_numbers(guidance: float, count: int) -> None:
