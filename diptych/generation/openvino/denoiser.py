@@ -129,7 +129,9 @@ def read_denoiser(folder: Path, *, precision: Precision = "float32") -> OpenVINO
 def waves(timesteps: Int64[np.ndarray, " steps"], sizes: DenoiserSizes) -> Float32[np.ndarray, "steps width"]:
     """Sines and cosines of noise levels (Vaswani et al. 2017, section 3.5), as diffusers' Timesteps gives them."""
     half = sizes.channels[0] // 2
-    exponents = np.arange(half, dtype=np.float32) * np.float32(-np.log(_LONGEST_PERIOD)) / np.float32(half - sizes.freq_shift)
+    exponents = (
+        np.arange(half, dtype=np.float32) * np.float32(-np.log(_LONGEST_PERIOD)) / np.float32(half - sizes.freq_shift)
+    )
     angles = timesteps.astype(np.float32)[:, None] * np.exp(exponents)
     parts = (np.cos(angles), np.sin(angles)) if sizes.flip_sin_to_cos else (np.sin(angles), np.cos(angles))
     return np.concatenate(parts, axis=1)

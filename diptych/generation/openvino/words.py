@@ -62,9 +62,7 @@ def read_words(folder: Path) -> NumpyWordReader:
     source = str(encoder)
     config = huggingface.text_config_from_json(read_json(encoder / "config.json"), source, pad_id=words.pad_id)
     tower = NumpyText(config, FiniteArrays(_arrays(encoder / "model.safetensors", config, source), source))
-    return NumpyWordReader(
-        tower, config, Tokenizer.of_tower(words.tokenizer_json, config, words.text_preprocessing)
-    )
+    return NumpyWordReader(tower, config, Tokenizer.of_tower(words.tokenizer_json, config, words.text_preprocessing))
 
 
 def _arrays(path: Path, config: TextConfig, source: str) -> dict[str, np.ndarray]:

@@ -217,8 +217,12 @@ def of_another_shape(arrays: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(without_one, "mid_block.resnets.1.conv2.bias"), (with_one_more, "class_embedding"), (of_another_shape, "conv_out.bias")],
-)  # fmt: skip
+    [
+        (without_one, "mid_block.resnets.1.conv2.bias"),
+        (with_one_more, "class_embedding"),
+        (of_another_shape, "conv_out.bias"),
+    ],
+)
 def test_tensors_that_do_not_fit_are_named(
     copy: Path, change: Callable[[dict[str, np.ndarray]], None], named: str
 ) -> None:
@@ -233,7 +237,7 @@ def test_weights_that_are_not_finite_are_named(copy: Path) -> None:
     arrays = load_file(copy / WEIGHTS)
     arrays["up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v.weight"][0, 0] = np.nan
     save_file(arrays, copy / WEIGHTS)
-    with pytest.raises(CheckpointError, match="attn2.to_v.weight has NaN"):
+    with pytest.raises(CheckpointError, match=r"attn2\.to_v\.weight has NaN"):
         read_pipeline(copy).draw(["a red circle"], steps=1)
 
 
