@@ -9,7 +9,6 @@ from typing import Any
 from diptych.checkpoint.weights.shape_check import TensorSpec
 from diptych.errors import CheckpointError
 
-PLAIN, ATTENDING = "Block2D", "CrossAttn"  # of the names of blocks
 # Settings with one supported value, which is also diffusers' where the key is absent.
 _FIXED: dict[str, Any] = {
     "act_fn": "silu", "addition_embed_type": None, "addition_time_embed_dim": None, "attention_type": "default",
@@ -29,6 +28,7 @@ _READ = {
     "up_block_types",
 }  # fmt: skip
 _WITHOUT_EFFECT = {"dropout", "addition_embed_type_num_heads"}
+MOST_PX = 1024
 _MOST = 1 << 16  # of any number in the file
 
 
@@ -85,10 +85,12 @@ def _read(config: Mapping[str, Any], source: str) -> DenoiserSizes:
     )  # fmt: skip
     if config["out_channels"] != config["in_channels"]:
         raise _unsupported(source, "out_channels", config["out_channels"], "in_channels")
-    if any(each % groups or each % heads for each, heads in zip(channels, sizes.heads, strict=True)):
-        raise _unsupported(source, "block_out_channels", channels, f"multiples of the {groups} groups and of the heads")
-    if sizes.size_px % 2 ** (levels - 1):
-        raise _unsupported(source, "sample_size", sizes.size_px, f"a multiple of {2 ** (levels - 1)}")
+    if any(each % groups for each in channels):
+        raise _unsupported(source, "block_out_channels", channels, f"multiples of the {groups} groups")
+    if any(each % heads for each, heads in zip(channels, sizes.heads, strict=True)):
+        raise _unsupported(source, "attention_head_dim", sizes.heads, f"divisors of {channels}")
+    if sizes.size_px % 2 ** (levels - 1) or sizes.size_px > MOST_PX:
+        raise _unsupported(source, "sample_size", sizes.size_px, f"a multiple of {2 ** (levels - 1)} up to {MOST_PX:,}")
     if channels[0] % 2 or sizes.freq_shift >= channels[0] // 2:
         raise _unsupported(source, "freq_shift", sizes.freq_shift, "less than half of the first block's channels")
     return sizes
