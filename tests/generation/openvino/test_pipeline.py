@@ -185,8 +185,8 @@ def test_chunks_are_all_rows_once(count: int) -> None:
         ("transformer_layers_per_block", 2), ("block_out_channels", [16, 20, 32]), ("block_out_channels", 16),
         ("attention_head_dim", [1, 3]), ("attention_head_dim", 5), ("down_block_types", ["DownBlock2D"] * 2),
         ("down_block_types", ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"]), ("up_block_types", None),
-        ("sample_size", 18), ("sample_size", 4096), ("layers_per_block", [2, 2, 2]), ("layers_per_block", 10**9), ("norm_eps", "small"),
-        ("out_channels", 6), ("freq_shift", 8),
+        ("sample_size", 18), ("layers_per_block", [2, 2, 2]), ("layers_per_block", 10**9), ("norm_eps", "small"),
+        ("out_channels", 6), ("sample_size", 4096), ("freq_shift", 8),
     ],
 )  # fmt: skip
 def test_another_setting_is_refused_by_name(copy: Path, key: str, value: object) -> None:
