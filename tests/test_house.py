@@ -14,9 +14,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top down. A package or module imports from itself and from those after it. `python tests/house.py` prints the
 # order inside each package.
 LAYERS = (
-    "__main__", "cli", "serve", "installation", "collect", "evaluation", "index", "training", "exporting", "embedder",
-    "inference", "engines", "checkpoint", "data", "scoring", "display", "vectors", "media", "scenes", "text", "storage",
-    "untrusted", "nets", "extras", "failures", "errors", "deprecation", "versions",
+    "__main__", "cli", "serve", "installation", "collect", "evaluation", "generation", "index", "training", "exporting",
+    "embedder", "inference", "engines", "checkpoint", "data", "scoring", "display", "vectors", "media", "scenes",
+    "text", "storage", "untrusted", "nets", "extras", "failures", "errors", "deprecation", "versions",
 )  # fmt: skip
 # Packages that know arrays or tensors alone, with all that they import from elsewhere.
 OUTSIDE = {"nets": {"torch", "jaxtyping"}, "vectors": {"numpy", "faiss", "jaxtyping"}}

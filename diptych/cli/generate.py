@@ -15,8 +15,9 @@ from diptych.cli.terminal import print_result
 from diptych.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from diptych.generation.drawing.sampling import Drawn, Sampler
     from diptych.generation.generator import Generator
+    from diptych.generation.openvino.generator import Drawn
+    from diptych.generation.steps import Sampler
 
 # Action -> module that has its `command`
 ACTIONS = {"train": "diptych.cli.generate_train"}

@@ -25,10 +25,11 @@ class GenerateConfig:
 
     `data` is "scenes", which draws plain scenes without end, or a data set of pairs as for `diptych train`. `model` is
     the CLIP, or the generator, whose text tower is read and stays as it is; "bundled" is the bundled generator's.
-    `channels` are the denoiser's at each resolution, halved from one to the next. `drop_caption` is the share of samples whose caption is dropped, for classifier-free guidance (Ho
-    and Salimans 2022); `snr_limit` weighs noise levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises
-    over the first `warmup` steps and falls over the last `cooldown` share of all. The run ends after `steps`, or after
-    `minutes` if that is sooner; `minutes` does not change the rate, which `steps` alone set.
+    `channels` are the denoiser's at each resolution, halved from one to the next. `drop_caption` is the share of
+    samples whose caption is dropped, for classifier-free guidance (Ho and Salimans 2022); `snr_limit` weighs noise
+    levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises over the first `warmup` steps and falls over
+    the last `cooldown` share of all. The run ends after `steps`, or after `minutes` if that is sooner; `minutes` does
+    not change the rate, which `steps` alone set.
     """
 
     model: str = "bundled"

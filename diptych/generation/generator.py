@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from diptych.errors import ArgumentError, TextError
-from diptych.generation.drawing.sampling import Drawn, Sampler, check_numbers, draw, network_denoise
-from diptych.generation.folder import Parts, read_generator
-from diptych.generation.words import WordReader
+from diptych.generation.openvino.generator import MOST_COUNT, Drawn
+from diptych.generation.openvino.generator import open_generator as open_engine
+from diptych.generation.steps import Sampler
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,14 +29,12 @@ class Scorer(Protocol):
 
 
 class Generator:
-    """Draws pictures of `size_px` by `size_px` from words. Made by `open_generator`."""
+    """Draws pictures of `size_px` by `size_px` from words, on the CPU. Made by `open_generator`."""
 
-    def __init__(self, parts: Parts, source: str):
-        self.source = source
-        self.size_px = int(parts.denoiser.config["sample_size"])
-        self._parts = parts
-        self._denoise = network_denoise(parts.denoiser)
-        self._read = WordReader(parts.words.network(), parts.words.tokenizer())
+    def __init__(self, source: str | os.PathLike[str]):
+        self.source = os.fspath(source)
+        self._engine = open_engine(self.source)
+        self.size_px = self._engine.denoiser.sizes.size_px
 
     def __repr__(self) -> str:
         return f"Generator({self.source!r}, {self.size_px} px)"
@@ -65,19 +63,18 @@ class Generator:
         """
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
         _check_prompts(asked)
-        check_numbers(guidance=guidance, steps=steps, count=count * len(asked))
         repeated = [prompt for prompt in asked for _ in range(count)]
+        if not 1 <= len(repeated) <= MOST_COUNT:
+            raise ArgumentError(f"{len(repeated):,} pictures; they are from 1 to {MOST_COUNT:,}.", argument="count")
         parts, total = list[Drawn](), -(-len(repeated) // _AT_ONCE) * steps
 
         def tell(done: int, _: int) -> None:
             on_step(len(parts) * steps + done, total)
 
         for first in range(0, len(repeated), _AT_ONCE):
-            some = repeated[first : first + _AT_ONCE]
-            drawn = draw(
-                self._denoise, self._parts.scheduler, self._read, some, size_px=self.size_px, guidance=guidance,
-                steps=steps, seed=seed + first, negative=negative, sampler=sampler, truncate=truncate, shown=shown,
-                on_step=tell,
+            drawn = self._engine.draw(
+                repeated[first : first + _AT_ONCE], guidance=guidance, steps=steps, seed=seed + first,
+                negative=negative, sampler=sampler, truncate=truncate, shown=shown, on_step=tell,
             )  # fmt: skip
             parts.append(drawn)
         return Drawn(
@@ -93,8 +90,7 @@ def open_generator(folder: str | os.PathLike[str] | None = None) -> Generator:
 
     Raises CheckpointError for a folder that is no generator, or a damaged one, with what is wrong.
     """
-    path = BUNDLED if folder is None else Path(folder)
-    return Generator(read_generator(path), str(path))
+    return Generator(BUNDLED if folder is None else folder)
 
 
 class Best(NamedTuple):

@@ -56,24 +56,24 @@ def train_generator(
     """
     require("training a generator", "torch", "diffusers", "transformers")
     from diptych.generation.denoiser import scheduler
-    from diptych.generation.folder import Parts, write_generator
+    from diptych.generation.folder import write_generator
     from diptych.generation.training.trainer import Trainer
     from diptych.generation.words import WordReader
 
     out = _opened(config, resume)
     words = _text_tower(config.model)
     pairs, failures = _pairs(config, on_read)
-    parts = Parts(None, scheduler(config), words)
+    plan = scheduler(config)
     trainer = Trainer(
         config, pairs, WordReader(words.network(), words.tokenizer()), out,
-        lambda folder, network: write_generator(folder, parts._replace(denoiser=network)), on_step,
+        lambda folder, network: write_generator(folder, network, plan, words), on_step,
     )  # fmt: skip
     if resume:
         trainer.resume()
     atomic_write_text(out / SETTINGS, json.dumps(config.to_json(), indent=2) + "\n")
     is_complete, loss = trainer.run()
     with atomic_folder(out / GENERATOR) as folder:
-        write_generator(folder, parts._replace(denoiser=trainer.average))
+        write_generator(folder, trainer.average, plan, words)
     return GeneratorResult(out / GENERATOR, trainer.step, trainer.elapsed_s, loss, failures, is_complete)
 
 

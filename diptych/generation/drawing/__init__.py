@@ -1,1 +1,0 @@
-"""Draws pictures with a generator: the steps from noise, and what computes the denoiser."""
