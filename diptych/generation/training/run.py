@@ -118,7 +118,7 @@ def _check_same(config: GenerateConfig, before: GenerateConfig, out: Path) -> No
 
 def _text_tower(model: str) -> TextTower:
     """The text tower of a generator's folder, or of a CLIP."""
-    from diptych.checkpoint.formats.text_tower import TextTower
+    from diptych.checkpoint.formats.text_tower import PREFIX, TextTower
     from diptych.checkpoint.pipelines.text_encoder import check_form, read_text_encoder
     from diptych.embedder import load
     from diptych.generation.generator import BUNDLED
@@ -128,7 +128,8 @@ def _text_tower(model: str) -> TextTower:
         return read_text_encoder(folder)
     clip = load(model, engine="pytorch")
     check_form(clip.config.text, clip.source)
-    return TextTower(clip.config.text, clip.network.state_dict(), clip.tokenizer_json or "", clip.text_preprocessing)
+    state = {name: tensor for name, tensor in clip.network.state_dict().items() if name.startswith(PREFIX)}
+    return TextTower(clip.config.text, state, clip.tokenizer_json or "", clip.text_preprocessing)
 
 
 def _pairs(config: GenerateConfig, on_read: Callable[[int, int], None]) -> tuple[Pairs, str]:
