@@ -16,7 +16,7 @@ from diptych.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
     from diptych.generation.generator import Generator
-    from diptych.generation.openvino.generator import Drawn
+    from diptych.generation.openvino.pipeline import Drawn
     from diptych.generation.steps import Sampler
 
 # Action -> module that has its `command`

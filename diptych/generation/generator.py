@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from diptych.errors import ArgumentError, TextError
-from diptych.generation.openvino.generator import MOST_COUNT, Drawn
-from diptych.generation.openvino.generator import open_generator as open_engine
+from diptych.generation.openvino.pipeline import MOST_COUNT, Drawn, read_pipeline
 from diptych.generation.steps import Sampler
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ class Generator:
 
     def __init__(self, source: str | os.PathLike[str]):
         self.source = os.fspath(source)
-        self._engine = open_engine(self.source)
-        self.size_px = self._engine.denoiser.sizes.size_px
+        self._pipeline = read_pipeline(self.source)
+        self.size_px = self._pipeline.size_px
 
     def __repr__(self) -> str:
         return f"Generator({self.source!r}, {self.size_px} px)"
@@ -72,7 +71,7 @@ class Generator:
             on_step(len(parts) * steps + done, total)
 
         for first in range(0, len(repeated), _AT_ONCE):
-            drawn = self._engine.draw(
+            drawn = self._pipeline.draw(
                 repeated[first : first + _AT_ONCE], guidance=guidance, steps=steps, seed=seed + first,
                 negative=negative, sampler=sampler, truncate=truncate, shown=shown, on_step=tell,
             )  # fmt: skip

@@ -10,7 +10,7 @@ from PIL import Image
 from diptych.display.plots import contact_sheet
 
 if TYPE_CHECKING:
-    from diptych.generation.openvino.generator import Drawn
+    from diptych.generation.openvino.pipeline import Drawn
 
 _CELL_PX = 160
 _MOST_COLUMNS = 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from diptych.data.sources.opening import open_source
 from diptych.errors import ArgumentError, Setting
 from diptych.extras import require
 from diptych.generation.config import SCENES, GenerateConfig
-from diptych.storage.atomic import atomic_folder, atomic_write_text
+from diptych.storage.atomic import atomic_folder, atomic_write_text, temporary_name
 from diptych.storage.output_files import refuse_link
 from diptych.untrusted.json import parse_json
 
@@ -72,9 +73,16 @@ def train_generator(
         trainer.resume()
     atomic_write_text(out / SETTINGS, json.dumps(config.to_json(), indent=2) + "\n")
     is_complete, loss = trainer.run()
-    with atomic_folder(out / GENERATOR) as folder:
-        write_generator(folder, trainer.average, plan, words)
+    _replaced(out / GENERATOR, lambda folder: write_generator(folder, trainer.average, plan, words))
     return GeneratorResult(out / GENERATOR, trainer.step, trainer.elapsed_s, loss, failures, is_complete)
+
+
+def _replaced(folder: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder anew; the one of an earlier end of the run is removed when the new one is there."""
+    aside = folder.with_name(temporary_name(f"{folder.name}-before"))
+    with atomic_folder(folder, aside=aside) as new:
+        write(new)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def settings_of(out: Path) -> GenerateConfig:
