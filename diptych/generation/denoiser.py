@@ -47,7 +47,7 @@ def scheduler(config: GenerateConfig) -> DDIMScheduler:
 
     return DDIMScheduler(
         num_train_timesteps=config.noise_steps, beta_schedule="squaredcos_cap_v2", prediction_type=config.prediction,
-        clip_sample=True, set_alpha_to_one=True, steps_offset=0, timestep_spacing="trailing",
+        clip_sample=False, set_alpha_to_one=True, steps_offset=1, timestep_spacing="trailing",
     )  # fmt: skip
 
 

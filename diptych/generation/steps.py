@@ -23,14 +23,15 @@ _MOST_BETA = 0.999  # the cosine schedule's limit (Nichol and Dhariwal 2021, sec
 _ONE = np.float32(1)
 # The settings with one supported value
 _FIXED: dict[str, Any] = {
-    "beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": False, "set_alpha_to_one": True, "steps_offset": 0,
+    "beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": False, "set_alpha_to_one": True,
     "thresholding": False, "timestep_spacing": "trailing", "trained_betas": None,
 }  # fmt: skip
 _READ = {"clip_sample", "clip_sample_range", "num_train_timesteps", "prediction_type"}
-_WITHOUT_EFFECT = {"beta_start", "beta_end", "dynamic_thresholding_ratio", "sample_max_value"}  # of the fixed values
+# Of the fixed values; and trailing steps have no offset
+_WITHOUT_EFFECT = {"beta_start", "beta_end", "dynamic_thresholding_ratio", "sample_max_value", "steps_offset"}
 _DEFAULTS: dict[str, Any] = {
     "beta_schedule": "linear", "set_alpha_to_one": True, "timestep_spacing": "leading", "rescale_betas_zero_snr": False,
-    "steps_offset": 0, "thresholding": False, "trained_betas": None, "clip_sample": True, "clip_sample_range": 1.0,
+    "thresholding": False, "trained_betas": None, "clip_sample": True, "clip_sample_range": 1.0,
     "num_train_timesteps": 1000, "prediction_type": "epsilon",
 }  # fmt: skip
 _PREDICTIONS = ("epsilon", "v_prediction")

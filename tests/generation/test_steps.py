@@ -13,7 +13,7 @@ CONFIG: dict[str, Any] = {
     "_class_name": "DDIMScheduler", "_diffusers_version": "0.42.1", "beta_end": 0.02, "beta_start": 0.0001,
     "beta_schedule": "squaredcos_cap_v2", "clip_sample": True, "clip_sample_range": 1.0, "set_alpha_to_one": True,
     "dynamic_thresholding_ratio": 0.995, "num_train_timesteps": 1000, "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": False, "sample_max_value": 1.0, "steps_offset": 0, "thresholding": False,
+    "rescale_betas_zero_snr": False, "sample_max_value": 1.0, "steps_offset": 1, "thresholding": False,
     "timestep_spacing": "trailing", "trained_betas": None,
 }  # fmt: skip
 
