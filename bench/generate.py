@@ -41,11 +41,11 @@ def random_generator(folder: Path, channels: tuple[int, ...]) -> Path:
     """A generator with random weights."""
     from diptych.generation.config import GenerateConfig
     from diptych.generation.denoiser import denoiser, scheduler
-    from diptych.generation.folder import Parts, write_generator
+    from diptych.generation.folder import write_generator
 
     torch.manual_seed(0)
     config, words = GenerateConfig(channels=channels), random_words()
-    return write_generator(folder, Parts(denoiser(config, words.config.width), scheduler(config), words))
+    return write_generator(folder, denoiser(config, words.config.width), scheduler(config), words)
 
 
 def random_words() -> TextTower:

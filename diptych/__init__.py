@@ -60,6 +60,12 @@ if TYPE_CHECKING:
     from diptych.exporting import convert as convert
     from diptych.failures import EmbeddingResult as EmbeddingResult
     from diptych.failures import Failure as Failure
+    from diptych.generation.config import GenerateConfig as GenerateConfig
+    from diptych.generation.generator import Generator as Generator
+    from diptych.generation.generator import open_generator as open_generator
+    from diptych.generation.openvino.pipeline import Drawn as Drawn
+    from diptych.generation.training.run import GeneratorResult as GeneratorResult
+    from diptych.generation.training.run import train_generator as train_generator
     from diptych.index.bulk.job import embed_in_bulk as embed_in_bulk
     from diptych.index.bulk.ray_cluster import Workers as Workers
     from diptych.index.bulk.shard_files import BulkResult as BulkResult
@@ -145,6 +151,8 @@ __all__ = [  # noqa: RUF022
     # Training
     "train", "TrainConfig", "TrainResult", "recipe", "Augmentation", "Forgetting", "Measure", "Drift",
     "ClassAccuracy", "BadSample",
+    # Generation
+    "open_generator", "Generator", "Drawn", "train_generator", "GenerateConfig", "GeneratorResult",
     # Errors
     "DiptychError", "ArgumentError", "ArgumentTypeError", "MissingExtraError", "CheckpointError", "HubError",
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
@@ -238,6 +246,12 @@ _MODULES = {
     "Drift": "diptych.training.finetuning.forgetting",
     "ClassAccuracy": "diptych.training.finetuning.forgetting",
     "BadSample": "diptych.data.loading.decoding",
+    "open_generator": "diptych.generation.generator",
+    "Generator": "diptych.generation.generator",
+    "Drawn": "diptych.generation.openvino.pipeline",
+    "train_generator": "diptych.generation.training.run",
+    "GenerateConfig": "diptych.generation.config",
+    "GeneratorResult": "diptych.generation.training.run",
     "DiptychError": "diptych.errors",
     "ArgumentError": "diptych.errors",
     "ArgumentTypeError": "diptych.errors",

@@ -171,7 +171,8 @@ def ideal_generator(count: int = 500, size_px: int = 48) -> Generator:
     pixels = np.stack([np.asarray(scene.image, np.float32) for scene in scenes]) / 127.5 - 1
     unet = IdealDenoiser(sample_size=size_px, count=count)
     unet.pictures.copy_(torch.from_numpy(pixels.transpose(0, 3, 1, 2).reshape(count, -1)))
-    pipeline = diffusers.DDIMPipeline(unet=unet, scheduler=diffusers.DDIMScheduler(clip_sample=False))
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    pipeline = diffusers.DDIMPipeline(unet=unet, scheduler=scheduler)  # type: ignore[arg-type]
     pipeline.set_progress_bar_config(disable=True)
     return Generator(pipeline, scenes)
 

@@ -65,7 +65,8 @@ def test_the_notices_name_what_the_wheel_holds_of_others(wheel: Path) -> None:
     numbers = {f"diptych/bundled/{name}" for name in numbers} | {"diptych/checkpoint/pretrained/models.toml"}
     numbers |= {f"diptych/collect/captions/{name}" for name in ("boilerplate.toml", "function_words.toml")}
     numbers |= {f"diptych/collect/captions/visible/{name}" for name in ("given_names.txt", "weights.toml")}
-    assert {path for path in data if Path(path).suffix not in ours} - named <= numbers
+    drawn = {path for path in data if path.startswith("diptych/generation/bundled/")}  # learnt from our own drawings
+    assert {path for path in data if Path(path).suffix not in ours} - named <= numbers | drawn
     assert "Copyright (c) 2021 OpenAI" in notices
     assert "Copyright 2019\nGoogle LLC" in notices
 
@@ -76,7 +77,7 @@ def test_the_notices_and_the_bill_name_every_release(bill: dict) -> None:
     libraries = {one["name"]: one for one in bill["components"] if one["type"] == "library"}
     assert {name for name, one in libraries.items() if one["scope"] == "required"} == base.keys()
     assert {"av", "torch", "scipy"} <= libraries.keys()
-    assert not {"pytest", "ruff", "hatchling", "transformers", "jaxtyping"} & libraries.keys()
+    assert not {"pytest", "ruff", "hatchling", "jaxtyping"} & libraries.keys()
     notices = (ROOT / "THIRD-PARTY-NOTICES.md").read_text(encoding="utf-8")
     for name, one in libraries.items():
         assert f"| {name} {one['version']} |" in notices

@@ -102,10 +102,10 @@ def command(
     """Draw pictures of PROMPT. The bundled generator draws plain scenes of one or two coloured shapes.
 
     \b
-    diptych generate "a large red circle above a small blue star" --guidance 4 --steps 30 --seed 7
-    diptych generate "a green heart left of a pink square" --count 8 --grid hearts.png --strip noise.png
+    diptych generate "a large red circle above a small blue star" --seed 7
+    diptych generate "a green heart" --count 8 --grid all.png --strip noise.png
     diptych generate "a yellow star" --rerank 16 --count 1 --out stars
-    diptych generate train --help         train a generator on drawn scenes or your own pairs
+    diptych generate train --out runs/scenes      train one on your own pairs
     """
     from diptych.generation.generator import best_of, open_generator
 

@@ -33,11 +33,12 @@ def denoiser(config: GenerateConfig, width: int) -> UNet2DConditionModel:
     ]
     down = tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attends)
     up = tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends))
+    # diffusers' attention_head_dim is the number of heads, each of 32 channels here
+    heads = tuple(max(1, channels // 32) for channels in config.channels)
     return UNet2DConditionModel(
         sample_size=config.size_px, in_channels=3, out_channels=3, down_block_types=down, up_block_types=up,
         block_out_channels=config.channels, layers_per_block=1, cross_attention_dim=width, norm_num_groups=_GROUPS,
-        # diffusers' name for the number of heads, each of 32 channels here
-        attention_head_dim=tuple(max(1, channels // 32) for channels in config.channels),
+        attention_head_dim=heads,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

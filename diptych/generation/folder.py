@@ -7,11 +7,13 @@ pixels, and every part of the pipeline that expects an autoencoder finds one.
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from diptych.checkpoint.pipelines.text_encoder import TextTower, save_text_encoder
 
@@ -37,8 +39,9 @@ def write_generator(
     *,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write a generator that `StableDiffusionPipeline.from_pretrained` opens. `dtype` is that of the weights in the
-    files; None keeps theirs."""
+    """Write a generator that `StableDiffusionPipeline.from_pretrained` opens. `dtype` is that of the
+    denoiser's weights in the file; None keeps theirs. The text encoder keeps its own: transformers 5 computes in what a
+    file has, diffusers in float32, and a pipeline of both fails."""
     import diffusers
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,7 @@ def write_generator(
     network.save_pretrained(str(folder / "unet"))
     scheduler.save_pretrained(str(folder / "scheduler"))
     _unchanging().save_pretrained(str(folder / "vae"))
-    save_text_encoder(folder, words, dtype=dtype)
+    save_text_encoder(folder, words)
     index: dict[str, Any] = {"_class_name": PIPELINE, "_diffusers_version": diffusers.__version__}
     index |= {name: [None, None] for name in _ABSENT} | _PARTS | {"requires_safety_checker": False}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
@@ -54,9 +57,9 @@ def write_generator(
 
 
 def _copy(network: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
-    same = type(network).from_config(network.config)
-    same.load_state_dict(network.state_dict())
-    return same.to(dtype)
+    same = copy.deepcopy(network)
+    nn.Module.to(same, dtype)
+    return same
 
 
 @torch.no_grad()
@@ -73,6 +76,8 @@ def _unchanging() -> AutoencoderTiny:
     steps |= {"decoder.layers.0": (_SCALE / 2, 0.5), "decoder.layers.2": (1.0, 0.0)}
     for name, (factor, offset) in steps.items():
         layer = network.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d)
+        assert layer.bias is not None
         layer.weight.zero_()
         layer.weight[range(3), range(3), 1, 1] = factor
         layer.bias.fill_(offset)

@@ -144,7 +144,7 @@ def schedule_of(config: Mapping[str, Any], source: str) -> NoiseSchedule:
     for key, value in config.items():
         if not key.startswith("_") and key not in {*_FIXED, *_READ, *_WITHOUT_EFFECT}:
             raise CheckpointError(f"{source}: {key:.60}={value!r:.80} is no setting of a noise schedule that is known.")
-    found = _DEFAULTS | config
+    found = {**_DEFAULTS, **config}
     for key, value in _FIXED.items():
         if found[key] != value:
             raise _unsupported(source, key, found[key], repr(value))

@@ -78,7 +78,7 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 # Where a program reads what it has just written itself: to a process of its own, of a library's object, of its own key.
 OWN = {
     "collect/caption_passes.py", "collect/lists/preparers.py", "collect/lists/preparing_process.py",
-    "collect/pages/child/crawl_process.py",
+    "collect/pages/child/crawl_process.py", "checkpoint/pipelines/tokenizer_files.py",
     "engines/converted.py", "evaluation/results.py", "media/reading/child_process.py", "index/trust/trusted_indexes.py",
     "media/reading/reader_process.py", "media/reading/decoder_process.py", "serve/library/overview/umap_process.py",
     "text/tokenizer.py", "untrusted/json.py",

@@ -41,7 +41,8 @@ class OpenVINODenoiser:
         precision: Precision = "float32",
     ):  # fmt: skip
         """With `files`, which determine sizes and arrays, compiled graphs are cached for later processes."""
-        self.sizes, self._arrays, self._files, self._precision = sizes, arrays, files, precision
+        self.sizes, self._arrays, self._files = sizes, arrays, files
+        self._precision: Precision = precision
         self._compiled = dict[tuple[int, int, int], tuple[Any, Any]]()
 
     def predictor(

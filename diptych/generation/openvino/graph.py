@@ -50,7 +50,7 @@ def _blocks(sizes: DenoiserSizes) -> list[tuple[str, int, int]]:
     """Each block's name, resolution and number of residual layers."""
     last = len(sizes.channels) - 1
     down = [(f"down_blocks.{level}", level, sizes.layers) for level in range(last + 1)]
-    up = [(f"up_blocks.{place}", last - place, sizes.layers + 1) for place in range(last + 1)]
+    up = [(f"up_blocks.{at}", last - at, sizes.layers + 1) for at in range(last + 1)]
     return [*down, ("mid_block", last, 2), *up]
 
 
@@ -107,10 +107,10 @@ class _Builder:
                 self._skips.append(x)
         x = self._layer(x, "mid_block", 0, last)
         x = self._residual(x, "mid_block.resnets.1")
-        for place in range(last + 1):
-            x = self._up(x, f"up_blocks.{place}", last - place)
-            if place < last:
-                x = _doubled_convolution(x, self._weights.at(f"up_blocks.{place}.upsamplers.0.conv"))
+        for at in range(last + 1):
+            x = self._up(x, f"up_blocks.{at}", last - at)
+            if at < last:
+                x = _doubled_convolution(x, self._weights.at(f"up_blocks.{at}.upsamplers.0.conv"))
         x = ops.swish(_group_norm(x, self._weights.at("conv_norm_out"), sizes.groups, sizes.norm_eps))
         result = ops.result(_convolution(x, self._weights.at("conv_out")))
         result.output(0).set_names({PREDICTED})

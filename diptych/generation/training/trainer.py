@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -22,12 +21,12 @@ from diptych.generation.words import WordReader, Words
 from diptych.training.optim.ema import update_ema
 from diptych.training.optim.muon import Muon
 from diptych.training.run import checkpoints
+from diptych.training.run.metrics_file import append_metrics, to_line
 from diptych.training.run.signals import SignalHandler
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-METRICS = "metrics.jsonl"
 _LOGGED_STEPS = 20
 _UNMASKED = 0.5  # the share of batches whose padding is attended to, as pipelines that know no mask do
 
@@ -60,13 +59,15 @@ class Trainer:
     write: Callable[[Path, UNet2DConditionModel], object]
     log: Callable[[dict[str, Any]], None] = lambda row: None
     step: int = 0
+    resumed_step: int | None = None
     elapsed_s: float = 0.0
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.config.seed)
         self.device = torch.device(self.config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = noise.denoiser(self.config, self.reader.width).to(self.device)
+        self.network = noise.denoiser(self.config, self.reader.width)
+        nn.Module.to(self.network, self.device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizers = _optimizers(self.network, self.config)
         self.kept = noise.scheduler(self.config).alphas_cumprod.to(self.device)
@@ -75,12 +76,13 @@ class Trainer:
         """Train to the end, or to the first Ctrl-C or SIGTERM, and write a checkpoint. Returns whether it came to its
         end, and the mean loss of the last 100 steps, not a number if there was none."""
         saved_s, began_s, before_s = time.monotonic(), time.monotonic(), self.elapsed_s
-        with SignalHandler() as signals:
+        file, _ = append_metrics(self.out, self.resumed_step)
+        with file, SignalHandler() as signals:
             while self.step < self.config.steps and not signals.requested and not self._is_late():
                 self.losses.append(self._train(batch(self.config, self.pairs, self.reader, self.step)))
                 self.elapsed_s = before_s + time.monotonic() - began_s
                 self.step += 1
-                self._tell()
+                self._tell(file)
                 if time.monotonic() - saved_s > self.config.checkpoint_s:
                     self.save()
                     saved_s = time.monotonic()
@@ -105,7 +107,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         for each, saved in zip(self.optimizers, state["optimizers"], strict=True):
             each.load_state_dict(saved)
-        _drop_rows_after(self.out / METRICS, self.step)
+        self.resumed_step = self.step
 
     def _train(self, some: Batch) -> float:
         config, rng = self.config, torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -132,13 +134,13 @@ class Trainer:
     def _is_late(self) -> bool:
         return self.config.minutes is not None and self.elapsed_s > 60 * self.config.minutes
 
-    def _tell(self) -> None:
+    def _tell(self, file: TextIO) -> None:
         if self.step % _LOGGED_STEPS and self.step != self.config.steps:
             return
         loss, lr = float(np.mean(self.losses[-_LOGGED_STEPS:])), self.config.lr * rate(self.config, self.step - 1)
         row = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "loss": loss, "lr": lr}
-        with open(self.out / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        file.write(to_line(row))
+        file.flush()
         self.log(row)
 
 
@@ -159,10 +161,3 @@ def _optimizers(network: nn.Module, config: GenerateConfig) -> list[torch.optim.
         [{"params": others, "peak_lr": config.lr}], lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0
     )
     return [muon, adam]
-
-
-def _drop_rows_after(path: Path, step: int) -> None:
-    if path.is_file():
-        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
-        kept = [line for line in rows if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

@@ -39,7 +39,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Train
     """Norms and biases are random as well, so that none can be left out unseen; two layers to a block, an attending
     block at 8 and 4 px."""
     diffusers = pytest.importorskip("diffusers")
-    from diptych.generation.folder import Parts, write_generator
+    from diptych.generation.folder import write_generator
 
     checkpoint = read(tiny_model)
     state = {name: tensor for name, tensor in checkpoint.state.items() if name.startswith("text.")}
@@ -59,7 +59,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Train
     schedule = diffusers.DDIMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing"
     )
-    folder = write_generator(tmp_path_factory.mktemp("generator") / "plain", Parts(network, schedule, words))
+    folder = write_generator(tmp_path_factory.mktemp("generator") / "plain", network, schedule, words)
     return Trained(folder, network.eval(), words)
 
 
