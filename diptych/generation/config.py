@@ -67,7 +67,7 @@ class GenerateConfig:
         if not self.channels or any(each % 8 or each < 8 for each in self.channels):
             raise ArgumentError(f"channels={self.channels}; each is a multiple of 8.", argument="channels")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """All settings, as JSON has them."""
         return {**dataclasses.asdict(self), "channels": list(self.channels)}
 

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.data.loading.stream import indexed
 from diptych.data.sources.opening import open_source
@@ -45,7 +45,7 @@ def train_generator(
     *,
     resume: bool = False,
     on_read: Callable[[int, int], None] = lambda done, total: None,
-    on_step: Callable[[dict[str, Any]], None] = lambda row: None,
+    on_step: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> GeneratorResult:
     """Train a generator and write it to `out`/generator, a folder that `diptych.open_generator` and diffusers'
     StableDiffusionPipeline open.

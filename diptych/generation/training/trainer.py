@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Trainer:
     reader: WordReader
     out: Path
     write: Callable[[Path, UNet2DConditionModel], object]
-    log: Callable[[dict[str, Any]], None] = lambda row: None
+    log: Callable[[dict[str, float]], None] = lambda row: None
     step: int = 0
     resumed_step: int | None = None
     elapsed_s: float = 0.0
