@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,9 +73,10 @@ class GenerateConfig:
         return {**dataclasses.asdict(self), "channels": list(self.channels)}
 
     @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> GenerateConfig:
+    def from_json(cls, settings: Mapping[str, object]) -> GenerateConfig:
         """From `to_json`. Raises ArgumentError for a setting that does not exist."""
         unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ArgumentError(f"{', '.join(unknown)}: no such setting of a generator.")
-        return cls(**{**settings, "channels": tuple(settings.get("channels", cls.channels))})
+        known: dict[str, Any] = dict(settings)
+        return cls(**{**known, "channels": tuple(known.get("channels", cls.channels))})
