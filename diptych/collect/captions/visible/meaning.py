@@ -1,6 +1,6 @@
 """Whether a caption names anything that can be seen: a logistic regression over its properties (properties.py).
 
-`bench/caption_words.py` fits weights.toml to labelled captions, those of tests/collect/captions among them."""
+`recipes/captions/words.py` fits weights.toml to labelled captions, those of tests/collect/captions among them."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 words.txt has a word a line with two digits, and `v` for those that are verbs above all. The first digit is how visible
 the word's meaning is (WordNet's lexical categories, weighted by the counts of its senses, and how often captions of
 photographs have it), the second how often texts of web applications have it; "-" stands for English unknown.
-`bench/caption_words.py` makes the file."""
+`recipes/captions/words.py` makes the file."""
 
 from __future__ import annotations
 

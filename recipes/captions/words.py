@@ -2,8 +2,8 @@
 
 apt-get download wordnet-base && dpkg -x wordnet-base_*.deb wordnet
 pip download --no-deps django wagtail django-oscar django-machina django-cms mezzanine indico flaskbb -d wheels
-python -m bench.caption_words words --wordnet wordnet/usr/share/wordnet --captions captions.txt --wheels wheels
-python -m bench.caption_words weights --captions captions.txt \
+python recipes/captions/words.py words --wordnet wordnet/usr/share/wordnet --captions captions.txt --wheels wheels
+python recipes/captions/words.py weights --captions captions.txt \
     tests/collect/captions/{first,second,third,learnt}.jsonl    # also prints what each list gets from the others
 
 held_out.jsonl is not to be learnt from. `captions.txt` has captions of photographs, one a line (COCO's and
@@ -206,7 +206,7 @@ def main() -> None:
         print(f"{held} from the others: precision {sum(kept) / len(kept):.3f}, recall {sum(kept) / usable:.3f}")
     bias, weights = fit([*photographs, *(row for rows in lists.values() for row in rows)])
     lines = [f'"{name}" = {weight:.3f}' for name, weight in sorted(weights.items()) if abs(weight) >= 0.0005]
-    text = f"# Made by bench/caption_words.py.\nbias = {bias:.3f}\n\n[weights]\n" + "\n".join(lines) + "\n"
+    text = f"# Made by recipes/captions/words.py.\nbias = {bias:.3f}\n\n[weights]\n" + "\n".join(lines) + "\n"
     (FOLDER / "weights.toml").write_text(text, encoding="utf-8")
 
 
