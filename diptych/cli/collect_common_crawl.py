@@ -52,8 +52,8 @@ def command(
 
     A PATH is a file, a folder, a pattern, an address (https://, s3://), or a list of paths (*.paths.gz). OUT/found gets
     a table for each archive, whose pictures `diptych collect list` downloads; pictures that an archive has itself
-    become shards in OUT. What reserves itself against training is left out. The same command goes on where an earlier
-    one was interrupted.
+    become shards in OUT. What reserves itself against training is left out; captions that a site repeats stay, until
+    `diptych collect filter` has seen the whole. The same command goes on where an earlier one was interrupted.
 
     \b
     diptych collect common-crawl archives/*.warc.gz pairs/
