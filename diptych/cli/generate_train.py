@@ -34,6 +34,7 @@ def _channels(_context: click.Context, _parameter: click.Parameter, value: str |
 @click.option(
     "--model", help="The CLIP, or the generator, whose text tower is read. [default: the bundled generator's]"
 )
+@click.option("--init", metavar="FOLDER", help="Train this generator further; bundled is the bundled one.")
 @click.option("--size", "size_px", type=int, help="Side of the pictures in pixels. [default: 32]")
 @click.option(
     "--channels",

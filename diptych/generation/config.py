@@ -26,14 +26,16 @@ class GenerateConfig:
 
     `data` is "scenes", which draws plain scenes without end, or a data set of pairs as for `diptych train`. `model` is
     the CLIP, or the generator, whose text tower is read and stays as it is; "bundled" is the bundled generator's.
-    `channels` are the denoiser's at each resolution, halved from one to the next. `drop_caption` is the share of
-    samples whose caption is dropped, for classifier-free guidance (Ho and Salimans 2022); `snr_limit` weighs noise
-    levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises over the first `warmup` steps and falls over
-    the last `cooldown` share of all. The run ends after `steps`, or after `minutes` if that is sooner; `minutes` does
-    not change the rate, which `steps` alone set.
+    `init` is a generator whose denoiser is trained further, with its text tower, size and channels ("bundled" is the
+    bundled one). `channels` are the denoiser's at each resolution, halved from one to the next. `drop_caption` is the
+    share of samples whose caption is dropped, for classifier-free guidance (Ho and Salimans 2022); `snr_limit` weighs
+    noise levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises over the first `warmup` steps and falls
+    over the last `cooldown` share of all. The run ends after `steps`, or after `minutes` if that is sooner; `minutes`
+    does not change the rate, which `steps` alone set.
     """
 
     model: str = "bundled"
+    init: str | None = None
     data: str = SCENES
     out: str | None = None
     size_px: int = 32

@@ -62,13 +62,15 @@ def train_generator(
     from diptych.generation.words import WordReader
 
     out = _opened(config, resume)
-    words = _text_tower(config.model)
+    words = _text_tower(config.init or config.model)
     pairs, failures = _pairs(config, on_read)
     plan = scheduler(config)
     trainer = Trainer(
         config, pairs, WordReader(words.network(), words.tokenizer()), out,
         lambda folder, network: write_generator(folder, network, plan, words), on_step,
     )  # fmt: skip
+    if config.init:
+        trainer.start_from(_folder(config.init))
     if resume:
         trainer.resume()
     atomic_write_text(out / SETTINGS, json.dumps(config.to_json(), indent=2) + "\n")
@@ -129,15 +131,20 @@ def _text_tower(model: str) -> TextTower:
     from diptych.checkpoint.formats.text_tower import PREFIX, TextTower
     from diptych.checkpoint.pipelines.text_encoder import check_form, read_text_encoder
     from diptych.embedder import load
-    from diptych.generation.generator import BUNDLED
 
-    folder = BUNDLED if model == "bundled" else Path(model)
+    folder = _folder(model)
     if (folder / "text_encoder").is_dir():
         return read_text_encoder(folder)
     clip = load(model, engine="pytorch")
     check_form(clip.config.text, clip.source)
     state = {name: tensor for name, tensor in clip.network.state_dict().items() if name.startswith(PREFIX)}
     return TextTower(clip.config.text, state, clip.tokenizer_json or "", clip.text_preprocessing)
+
+
+def _folder(model: str) -> Path:
+    from diptych.generation.generator import BUNDLED
+
+    return BUNDLED if model == "bundled" else Path(model)
 
 
 def _pairs(config: GenerateConfig, on_read: Callable[[int, int], None]) -> tuple[Pairs, str]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diptych.errors import ArgumentError, Setting
+from diptych.errors import ArgumentError, CheckpointError, Setting
 from diptych.generation import denoiser as noise
 from diptych.generation.config import GenerateConfig
 from diptych.generation.training.pairs import Pairs
@@ -27,6 +29,7 @@ from diptych.training.run.signals import SignalHandler
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 _LOGGED_STEPS = 20
 _UNMASKED = 0.5  # the share of batches whose padding is attended to, as pipelines that know no mask do
 
@@ -108,6 +111,19 @@ class Trainer:
         for each, saved in zip(self.optimizers, state["optimizers"], strict=True):
             each.load_state_dict(saved)
         self.resumed_step = self.step
+
+    def start_from(self, generator: Path) -> None:
+        """Take the denoiser's weights of a generator's folder. Raises CheckpointError unless they fit this network."""
+        source = generator / "unet" / WEIGHTS
+        try:
+            state = {name: tensor.float() for name, tensor in load_file(source).items()}
+            self.network.load_state_dict(state)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{source} cannot be read: {error}") from error
+        except RuntimeError as error:
+            wanted = f"{self.config.size_px} px and channels {self.config.channels}"
+            raise CheckpointError(f"{source} has not the tensors of a denoiser of {wanted}: {error}") from error
+        self.average.load_state_dict(state)
 
     def _train(self, some: Batch) -> float:
         config, rng = self.config, torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)

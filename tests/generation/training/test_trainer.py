@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.errors import ArgumentError, DataError
+from diptych.errors import ArgumentError, CheckpointError, DataError
 from diptych.generation import denoiser
 from diptych.generation.config import GenerateConfig
 from diptych.generation.training.pairs import data_pairs, scene_pairs
@@ -147,6 +147,22 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(config: GenerateConfig, 
     with pytest.raises(ArgumentError, match="has batch_size=2, not 4"):
         train_generator(replace(cut, batch_size=4), resume=True)
     assert settings_of(tmp_path / "cut").steps == 3
+
+
+def test_a_generator_is_trained_further(config: GenerateConfig, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from safetensors.numpy import load_file
+
+    first = train_generator(replace(config, out=str(tmp_path / "first"), steps=1))
+    more = replace(config, out=str(tmp_path / "more"), init=str(first.folder), steps=1, lr=0.0, muon_lr=0.0)
+    name = "unet/diffusion_pytorch_model.safetensors"
+    before, after = (load_file(result.folder / name) for result in (first, train_generator(more)))
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    with pytest.raises(CheckpointError, match=r"has not the tensors of a denoiser of 24 px and channels \(8, 16\)"):
+        train_generator(replace(more, out=str(tmp_path / "odd"), channels=(8, 16)))
+    with pytest.raises(CheckpointError, match="is not a file, a folder"):
+        train_generator(replace(more, out=str(tmp_path / "none"), init=str(tmp_path / "nowhere")))
 
 
 def test_a_run_needs_its_folder_and_a_text_tower_that_pipelines_read(tmp_path: Path) -> None:
