@@ -101,7 +101,7 @@ def test_exact_counts_of_the_two_largest() -> None:
 
 def test_unknown_preset_names_the_known() -> None:
     with pytest.raises(
-        ValueError, match=r"called 'vit-b-31'; did you mean .*ViT-B/32.*\? `diptych models` lists all 43"
+        ValueError, match=r"called 'vit-b-31'; did you mean .*ViT-B/32.*\? `diptych models` lists all 44"
     ):
         preset("vit-b-31")
     with pytest.raises(ValueError, match=r"called 'dog'; `diptych models` lists all"):
