@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from diptych.cli.actions import ActionCommand
 from diptych.cli.exit_codes import OK
 from diptych.cli.options import json_option, print_json, stages, truncate_option, write_picture
 from diptych.cli.terminal import print_result
@@ -25,19 +25,10 @@ _STRIP_STEPS = 8
 _NAME_LENGTH = 60
 
 
-class _GenerateCommand(click.Command):
+class _GenerateCommand(ActionCommand):
     """`diptych generate PROMPT`, or `diptych generate train`."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        if args and (action := self.action(args[0])):
-            return action.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
-        return super().make_context(info_name, args, parent=parent, **extra)
-
-    def action(self, word: str) -> click.Command | None:
-        """The command of an action; None if the word is not an action."""
-        return importlib.import_module(ACTIONS[word]).command if word in ACTIONS else None
+    ACTIONS = ACTIONS
 
 
 @click.command("generate", cls=_GenerateCommand)

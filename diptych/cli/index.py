@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diptych.cli.actions import ActionCommand
 from diptych.cli.exit_codes import NOTHING, OK, PARTLY
 from diptych.cli.interruption import interrupt_on_sigterm
 from diptych.cli.names import quoted
@@ -53,22 +54,18 @@ def of_shards(args: Sequence[str]) -> bool:
     return ray or "--into" in names or "--cluster" in names
 
 
-class _IndexCommand(click.Command):
+class _IndexCommand(ActionCommand):
     """`diptych index FOLDER`, or `diptych index ACTION ...`. A folder with the name of an action is ./ACTION."""
+
+    ACTIONS = ACTIONS
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args and (action := self.action(args[0])):
-            return action.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
-        if of_shards(args):
+        if (not args or args[0] not in ACTIONS) and of_shards(args):
             shards = importlib.import_module(_SHARDS).command
             return shards.make_context(info_name, args, parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
-
-    def action(self, word: str) -> click.Command | None:
-        """The command of an action; None if the word is not an action."""
-        return importlib.import_module(ACTIONS[word]).command if word in ACTIONS else None
 
 
 def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from diptych.checkpoint.pipelines.layout import INDEX
 from diptych.checkpoint.pipelines.text_encoder import TextTower, save_text_encoder
+from diptych.checkpoint.weights.files import read_json
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 
-INDEX = "model_index.json"
 PIPELINE = "StableDiffusionPipeline"
 _SCALE = 32.0  # keeps latents where the autoencoder's tanh(x / 3) * 3 is x, to 4e-5 of it
 _PARTS = {
@@ -47,6 +48,7 @@ def write_generator(
     folder.mkdir(parents=True, exist_ok=True)
     network = denoiser if dtype is None else _copy(denoiser, dtype)
     network.save_pretrained(str(folder / "unet"))
+    _forget_origin(folder / "unet" / "config.json")
     scheduler.save_pretrained(str(folder / "scheduler"))
     _unchanging().save_pretrained(str(folder / "vae"))
     save_text_encoder(folder, words)
@@ -54,6 +56,13 @@ def write_generator(
     index |= {name: [None, None] for name in _ABSENT} | _PARTS | {"requires_safety_checker": False}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _forget_origin(config: Path) -> None:
+    """diffusers notes the path that a network was read from, which says where its maker keeps files."""
+    settings = read_json(config)
+    if settings.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _copy(network: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:

@@ -99,6 +99,22 @@ def test_the_folder_opens_in_diffusers_and_draws_the_same(generator: Generator, 
     assert np.abs(theirs * 255 - mine).max() <= 1.5
 
 
+def test_a_generator_does_not_say_where_its_maker_keeps_files(folder: Path, tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    from diptych.checkpoint.pipelines.text_encoder import read_text_encoder
+    from diptych.generation.denoiser import scheduler
+    from diptych.generation.folder import write_generator
+
+    network = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
+    config = GenerateConfig(size_px=24, channels=(8, 16))
+    write_generator(tmp_path / "copy", network, scheduler(config), read_text_encoder(folder))  # type: ignore[arg-type]
+    said = (tmp_path / "copy" / "unet" / "config.json").read_text()
+    assert str(folder) not in said
+    assert "_name_or_path" not in said
+    assert open_generator(tmp_path / "copy").size_px == 24
+
+
 def test_the_best_by_a_score_are_kept(generator: Generator) -> None:
     class Scorer:
         def similarity(self, images: list[Image.Image], texts: list[str]) -> np.ndarray:
