@@ -32,7 +32,10 @@ class CodeSearch:
     """The codes of an approximate index. Threads may search at once."""
 
     def __init__(self, files: VectorFiles, threads: ThreadGroup):
-        """Raises VectorFilesError if a file is damaged, ValueError if its content is invalid."""
+        """Raises VectorFilesError if a file is damaged, ValueError if its content is invalid, ImportError without
+        FAISS: here, and not at the first search, so that the index is built again without it."""
+        import faiss  # noqa: F401
+
         facts = files.header.facts
         self._files, self._threads = files, threads
         self._effort, self._cell_count = Effort.of(facts), int(facts["cells"])
