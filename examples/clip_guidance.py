@@ -2,10 +2,12 @@
 
     python examples/clip_guidance.py                 # draws clip-guidance.png and prints a table
     python examples/clip_guidance.py --samples 16 --scales 0 300 1000
+    python examples/clip_guidance.py --generator bundled --samples 50 --steps 10
 
-It needs the extra `generate`. The generator here is exact and untrained: an ideal denoiser of drawn scenes, whose every
-sample is one of them, so that what a sample shows is known without asking a model. `ClipGuidance` itself takes any
-pipeline of diffusers whose scheduler has `alphas_cumprod`, of pixels or, with `decode`, of latents.
+It needs the extra `generate`. The generator is by default exact and untrained: an ideal denoiser of drawn scenes, whose
+every sample is one of them, so that what a sample shows is known without asking a model. With `--generator` it is a
+trained one, which is given an empty caption, and its pictures are judged by their pixels. `ClipGuidance` itself takes
+any pipeline of diffusers whose scheduler has `alphas_cumprod`, of pixels or, with `decode`, of latents.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from PIL import Image
 from torch import Tensor
 
 import diptych
+from diptych.scenes.checking import compare, things_in
+from diptych.scenes.plain import plain_scenes
 from diptych.scenes.scene import Scene, draw_scene
 
 WORDS = ("a red circle", "a blue star", "a green square", "a yellow heart")
 SMALLEST_CROP = 0.8  # of a picture's side
+LEAST_SIGNAL = 0.01  # of the variance: in more noise a change of the noise moves the clean picture without bound
 
 
 class ClipGuidance:
@@ -41,7 +46,7 @@ class ClipGuidance:
     def __init__(
         self,
         model: diptych.Embedder,
-        words: str,
+        words: str | Sequence[str],
         scale: float,
         *,
         decode: Callable[[Tensor], Tensor] | None = None,
@@ -49,12 +54,13 @@ class ClipGuidance:
         crops: int = 2,
         seed: int = 0,
     ):
-        """`scale` is the weight of the cosine, as an inverse temperature. `decode` makes pixels in -1 to 1 of a
-        pipeline's latents. With `predict`, the model's output for a noisy picture and a step, gradients flow through
-        the generator, which takes longer and steers better; without it, its output is taken as a constant. The
-        agreement is the mean over `crops` random crops, since a single view is easily deceived."""
+        """`words` are those of all pictures, or of each. `scale` is the weight of the cosine, as an inverse
+        temperature. `decode` makes pixels in -1 to 1 of a pipeline's latents. With `predict`, the model's output for a
+        noisy picture and a step, gradients flow through the generator, which takes longer and steers better; without
+        it, its output is taken as a constant. The agreement is the mean over `crops` random crops, since a single view
+        is easily deceived."""
         self.network, self.preprocessing = model.network.eval().requires_grad_(False), model.preprocessing
-        self.words = torch.from_numpy(model.embed_texts(words)[0])
+        self.words = torch.from_numpy(model.embed_texts(words))
         self.scale, self.decode, self.predict, self.crops = scale, decode, predict, crops
         self.statistics = self.preprocessing.mean, self.preprocessing.std
         self.random = torch.Generator().manual_seed(seed)
@@ -63,13 +69,15 @@ class ClipGuidance:
         """The cosine of each picture (batch, 3, height, width), in -1 to 1, with the words: (batch,)."""
         views = torch.stack([self._tower_input(self._cropped(pixels)) for _ in range(self.crops)])
         vectors = F.normalize(self.network.encode_image(views.flatten(0, 1)), dim=-1)
-        return (vectors @ self.words.to(vectors)).unflatten(0, views.shape[:2]).mean(dim=0)
+        return (vectors.unflatten(0, views.shape[:2]) * self.words.to(vectors)).sum(-1).mean(dim=0)
 
     def noise(self, output: Tensor, step: Tensor, noisy: Tensor, scheduler: Any) -> Tensor:
         """The predicted noise, changed by the gradient: eps - sqrt(1 - a) * scale * grad (Dhariwal and Nichol 2021,
         algorithm 2). `output` is the model's, of the scheduler's prediction type."""
         share, kind = scheduler.alphas_cumprod[int(step)].to(noisy), scheduler.config.prediction_type
         noise = (noisy - share.sqrt() * _clean(output, noisy, share, kind)) / (1 - share).sqrt()
+        if share < LEAST_SIGNAL:
+            return noise
         with torch.enable_grad():
             leaf = noisy.detach().requires_grad_()
             if self.predict is None:
@@ -215,6 +223,62 @@ def score(generator: Generator, pictures: np.ndarray, words: str) -> tuple[float
     return float(right[:, 0].mean()), float(right[:, 1].mean()), float(right.all(axis=1).mean())
 
 
+def steered_by_words(
+    folder: str, model: diptych.Embedder, captions: Sequence[str], scale: float, steps: int, *, given: Sequence[str],
+    crops: int = 2, seed: int = 7,
+) -> list[Image.Image]:  # fmt: skip
+    """A picture of each caption by a generator that is `given` other ones, without classifier-free guidance, steered to
+    the caption if `scale` is not 0."""
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.unet.requires_grad_(False)
+    states, _ = pipeline.encode_prompt(list(given), "cpu", 1, False)
+
+    def predict(noisy: Tensor, step: Tensor) -> Tensor:
+        return pipeline.unet(noisy, step, encoder_hidden_states=states).sample
+
+    def draw() -> list[Image.Image]:
+        random = torch.Generator().manual_seed(seed)
+        return pipeline(prompt_embeds=states, guidance_scale=0.0, num_inference_steps=steps, generator=random).images  # type: ignore[union-attr]
+
+    if not scale:
+        return draw()
+    with ClipGuidance(model, captions, scale, predict=predict, crops=crops, seed=seed).steering(pipeline):
+        return draw()
+
+
+def print_of_generator(
+    folder: str, model: diptych.Embedder, scales: Sequence[float], count: int, steps: int, crops: int, out: Path
+) -> None:
+    """A row for each scale, with an empty caption and with the own caption: what of a held-out caption is drawn."""
+    scenes = list(plain_scenes(count, split="test", seed=1))
+    said = [scene.descriptions[0] for scene in scenes]
+    captions = [each.caption for each in said]
+    print(f"{count} captions       named colours  named shapes  all things  CLIP score   percent")
+    rows = []
+    for name, given in (("no caption", [""] * count), ("own caption", captions)):
+        for scale in scales:
+            pictures = steered_by_words(folder, model, captions, scale, steps, given=given, crops=crops)
+            things = [things_in(each) for each in pictures]
+            colours = [
+                _named({t.colour for t in d.things}, {t.colour for t in f}) for d, f in zip(said, things, strict=True)
+            ]
+            kinds = [_named({t.kind for t in d.things}, {t.kind for t in f}) for d, f in zip(said, things, strict=True)]
+            right = [compare(f, d).things for d, f in zip(said, things, strict=True)]
+            clip = diptych.clip_scores(model.embed_images(pictures), model.embed_texts(captions)).mean()
+            shares = [100 * float(np.mean(each)) for each in (colours, kinds, right)]
+            print(
+                f"{name:12}{scale:6g}  {shares[0]:13.1f} {shares[1]:13.1f} {shares[2]:11.1f} {clip:11.3f}", flush=True
+            )
+            rows.append(np.concatenate([np.asarray(each) for each in pictures[:8]], axis=1))
+    Image.fromarray(np.concatenate(rows)).save(out)
+
+
+def _named(named: set[str], seen: set[str]) -> float:
+    """The share of what is named that is seen."""
+    return len(named & seen) / len(named)
+
+
 def main() -> None:
     """Print a row for each scale, and draw the pictures of the first words."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -224,8 +288,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--crops", type=int, default=2, help="views of each picture that its agreement is the mean of")
     parser.add_argument("--out", type=Path, default=Path("clip-guidance.png"))
+    parser.add_argument("--generator", help='"bundled", or a folder that `diptych generate train` made')
     options = parser.parse_args()
-    model, generator = diptych.load(options.model, engine="pytorch"), ideal_generator()
+    model = diptych.load(options.model, engine="pytorch")
+    if options.generator:
+        folder = diptych.open_generator(None if options.generator == "bundled" else options.generator).source
+        print_of_generator(folder, model, options.scales, options.samples, options.steps, options.crops, options.out)
+        return
+    generator = ideal_generator()
     rows = []
     print("scale   colour  shape   both  CLIP score   percent of", len(WORDS) * options.samples)
     for scale in options.scales:

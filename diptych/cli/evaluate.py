@@ -55,8 +55,8 @@ def command(
 ) -> int:  # fmt: skip
     """Evaluate MODELs ("bundled", folders, checkpoints, hub ids or pretrained names) on the data sets of a suite:
     zero-shot accuracy, retrieval, linear probes, few-shot probes, corruptions; for generated pictures, CLIP score with
-    their prompts and CMMD with true pictures. Writes report.html and results.jsonl into OUT; the next run continues
-    from there.
+    their prompts, CMMD with true pictures, and what of plain scenes they show by their pixels. Writes report.html and
+    results.jsonl into OUT; the next run continues from there.
 
     \b
     diptych evaluate bundled --suite suite.toml --out evaluation/
@@ -118,6 +118,7 @@ MAIN_METRICS = {
     "corruptions": ("clean", "mean"),
     "clip-score": ("clip_score", "reference_clip_score", "clip_score_other_prompts"),
     "cmmd": ("cmmd", "cmmd_biased"),
+    "scene-attributes": ("things", "relation", "colours", "kinds", "true_scenes_things", "true_scenes_next_caption"),
 }
 
 

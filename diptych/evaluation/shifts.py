@@ -38,6 +38,8 @@ class BaseDataset:
 
 def open_base(entry: SuiteEntry) -> BaseDataset:
     """The base, or its problem, which only prevents a comparison of its shifts with it."""
+    if entry.kind == "generator":
+        return BaseDataset(entry.name, problem=f"{entry.name} is a generator and has no classes.")
     try:
         found = open_set(entry.source, split=entry.split, kind=entry.kind, allow_outside=entry.allow_outside)
     except EXPECTED as error:

@@ -19,11 +19,13 @@ from diptych.embedder import Embedder
 from diptych.errors import DataError, ImageError
 from diptych.evaluation import results
 from diptych.evaluation.sets.dataset import CaptionedDataset, Dataset, DatasetKind, LabelledDataset, PictureDataset
+from diptych.evaluation.sets.generators import open_generated
 from diptych.evaluation.sets.opening import open_set, training_set
 from diptych.evaluation.shifts import BaseDataset, base_accuracy, open_base
 from diptych.evaluation.suite_file import SuiteEntry, shift_bases
 from diptych.evaluation.tasks.job import EXPECTED, OWN_TEMPLATES, EvaluationJob, Example, TaskResult
 from diptych.evaluation.tasks.task_table import TASKS
+from diptych.generation.sheets import enlarged
 from diptych.scoring.zero_shot import load_templates
 from diptych.storage.atomic import atomic_write
 from diptych.storage.lock import locked
@@ -32,7 +34,7 @@ from diptych.versions import READING, TOKENIZING
 
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
 THUMB_PX = 128
-USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",), "pictures": ("cmmd",)}
+USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",), "pictures": ("cmmd",), "generator": ("scene-attributes",)}
 
 
 def run(
@@ -84,11 +86,14 @@ class _Runner:
             names = entry.tasks or USUAL[entry.kind or "classes"]
             return [self._failed(entry, task, {"split": entry.split}, error, started) for task in names]
         kinds: dict[type, DatasetKind] = {CaptionedDataset: "pairs", PictureDataset: "pictures"}
-        usual = USUAL[kinds.get(type(job.data), "classes")]
+        usual = USUAL["generator" if entry.kind == "generator" else kinds.get(type(job.data), "classes")]
         return [self._task(entry, job, task) for task in entry.tasks or usual]
 
     def _job(self, entry: SuiteEntry, progress: Callable[[int, int], None]) -> EvaluationJob:
-        data = open_set(entry.source, split=entry.split, kind=entry.kind, allow_outside=entry.allow_outside)
+        if entry.kind == "generator":
+            data = open_generated(entry.source, entry.drawing)
+        else:
+            data = open_set(entry.source, split=entry.split, kind=entry.kind, allow_outside=entry.allow_outside)
         training = {"probe", "few-shot"} & set(entry.tasks or ())
         train = (
             training_set(entry.source, allow_outside=entry.allow_outside)
@@ -103,6 +108,7 @@ class _Runner:
         cache = self.folder / VECTORS
         job = EvaluationJob(self.model, data, train, templates, prompts, entry.seed, cache, progress)
         job.reference = _reference(entry)
+        job.drawing = entry.drawing.settings() if entry.kind == "generator" else {}
         return job
 
     def _base(self, entry: SuiteEntry) -> BaseDataset | None:
@@ -188,6 +194,7 @@ class _Runner:
         thumbnail_path = f"{THUMBS}/{name}.jpg"
         try:
             small = thumbnail(job.data.pictures.read(example.index), THUMB_PX)
+            small = enlarged(small, max(1, THUMB_PX // max(small.size)))  # else a browser blurs what it enlarges
             with atomic_write(self.folder / thumbnail_path, durable=False) as part:
                 small.save(part, "JPEG", quality=85)
         except (ImageError, DataError, OSError):

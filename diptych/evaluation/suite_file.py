@@ -3,7 +3,8 @@
 [[dataset]]
 name = "digits"
 source = "data/digits"     # relative to the suite's folder; or a known name
-kind = "classes"           # or "pairs"; inferred by default. "pictures" is a folder of pictures alone
+kind = "classes"           # or "pairs"; inferred by default. "pictures" is a folder of pictures alone, "generator" one
+                           # that `diptych generate train` made ("bundled" is ours), which draws held-out captions
 split = "test"             # by default the first of test, val, ... that exists
 tasks = ["zero-shot", "probe", "few-shot", "corruptions"]
 templates = "general"      # a name or a file, see zero_shot.templates_of; by default the set's own, or "general"
@@ -11,6 +12,7 @@ seed = 0
 shift_of = "NAME"          # the data set of this suite that has the same classes on other pictures; by default known
                            # for named data sets, such as imagenet-r and imagenet-1k
 reference = "data/true"    # the true pictures that "cmmd" compares with: a folder of pictures, or any data set
+guidance = 4.0             # of a generator, with steps = 30, sampler = "dpm" and count = 200 pictures
 """
 
 from __future__ import annotations
@@ -20,12 +22,17 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diptych.errors import ArgumentError
 from diptych.evaluation.sets.dataset import DatasetKind
+from diptych.evaluation.sets.generators import NAME as BUNDLED_GENERATOR
+from diptych.evaluation.sets.generators import Drawing
 from diptych.evaluation.sets.named_datasets import NAMED
 from diptych.evaluation.tasks.task_table import TASKS
+from diptych.generation.steps import SAMPLERS, Sampler
+
+_OF_GENERATORS = ("guidance", "steps", "sampler", "count")
 
 
 @dataclass(frozen=True)
@@ -34,23 +41,40 @@ class SuiteEntry:
 
     name: str
     source: str
-    kind: DatasetKind | None = None
+    kind: DatasetKind | Literal["generator"] | None = None
     split: str | None = None
     tasks: tuple[str, ...] | None = None
     templates: str | None = None
     seed: int = 0
     shift_of: str | None = None
     reference: str | None = None
+    guidance: float | None = None
+    steps: int | None = None
+    sampler: Sampler | None = None
+    count: int | None = None
     allow_outside: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in (None, "classes", "pairs", "pictures"):
+        if self.kind not in (None, "classes", "pairs", "pictures", "generator"):
             raise ArgumentError(
-                f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes, pairs or pictures."
+                f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes, pairs, pictures or generator."
+            )
+        given = [name for name in _OF_GENERATORS if getattr(self, name) is not None]
+        if given and self.kind != "generator":
+            raise ArgumentError(f'the data set {self.name!r} has {given[0]}, which is for kind = "generator".')
+        if self.sampler not in (None, *SAMPLERS):
+            raise ArgumentError(
+                f"the data set {self.name!r} has the sampler {self.sampler!r}; wanted {' or '.join(SAMPLERS)}."
             )
         for name in self.tasks or ():
             if name not in TASKS:
                 raise ArgumentError(f"the data set {self.name!r} has the task {name!r}; there are {', '.join(TASKS)}.")
+
+    @property
+    def drawing(self) -> Drawing:
+        """How the pictures of a generator are drawn. Raises ArgumentError for a number outside its range."""
+        given = {name: value for name in _OF_GENERATORS if (value := getattr(self, name)) is not None}
+        return Drawing(**given, seed=self.seed)
 
 
 def read_suite(path: str | os.PathLike[str], *, allow_outside: bool = False) -> list[SuiteEntry]:
@@ -95,7 +119,7 @@ def shift_bases(entries: Sequence[SuiteEntry]) -> dict[str, SuiteEntry]:
     return found
 
 
-_TYPES = {"tasks": list, "seed": int}
+_TYPES = {"tasks": list, "seed": int, "guidance": float, "steps": int, "count": int}
 
 
 def _entry(table: dict[str, Any], path: Path) -> SuiteEntry:
@@ -105,11 +129,13 @@ def _entry(table: dict[str, Any], path: Path) -> SuiteEntry:
         if key not in known:
             raise ArgumentError(f"{called} unknown key {key!r}; the keys are {', '.join(known)}.")
         wanted = _TYPES.get(key, str)
-        if type(value) is not wanted:
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise ArgumentError(f"{called} {key} is {value!r}; wanted a {wanted.__name__}.")
     if missing := [key for key in ("name", "source") if not table.get(key)]:
         raise ArgumentError(f"{called} has no {missing[0]}; wanted name and source.")
     paths = {key: _located(table[key], path.parent) for key in ("source", "reference") if key in table}
+    if table.get("kind") == "generator" and table["source"] == BUNDLED_GENERATOR:
+        paths["source"] = BUNDLED_GENERATOR
     given: dict[str, Any] = table | paths
     if "tasks" in table:
         given["tasks"] = tuple(table["tasks"])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diptych.scenes.plain import COLOURS, KINDS, SIDES, Described, middle, silhouette
+from diptych.scenes.plain import COLOURS, KINDS, SIDES, Described, PlainScene, middle, silhouette
 from diptych.scenes.scene import Thing
 
 _LEAST_CONTRAST = 40.0  # levels, Euclidean, from which a pixel is no ground
@@ -23,23 +23,33 @@ _PALETTE = np.array(list(COLOURS.values()), np.float32)
 
 class Check(NamedTuple):
     """What of a caption a picture shows: whether all things that it names are there in their colours and kinds and no
-    others, and whether the first lies to the second as it says; None if it does not say."""
+    others; whether the first lies to the second as it says, None if it does not say; and apart from each other whether
+    the colours are those of the named things, and whether the kinds are."""
 
     things: bool
     relation: bool | None
+    colours: bool
+    kinds: bool
 
 
 def check(image: Image.Image, described: Described) -> Check:
     """Whether a picture shows what a caption says. Sizes are not judged."""
-    found = things_in(image)
+    return compare(things_in(image), described)
+
+
+def compare(found: Sequence[Thing], described: Described) -> Check:
+    """Whether the things that were found in a picture are what a caption says."""
     named = [(thing.colour, thing.kind) for thing in described.things]
     seen = [(thing.colour, thing.kind) for thing in found]
-    if described.relation is None:
-        return Check(sorted(named) == sorted(seen), None)
-    first, word, second = described.relation
-    ends = [[thing for thing, pair in zip(found, seen, strict=True) if pair == named[each]] for each in (first, second)]
-    holds = all(len(each) == 1 for each in ends) and _lies(ends[0][0], word, ends[1][0])
-    return Check(sorted(named) == sorted(seen), holds)
+    holds = None
+    if described.relation is not None:
+        first, word, second = described.relation
+        one, other = (
+            [thing for thing, pair in zip(found, seen, strict=True) if pair == named[each]] for each in (first, second)
+        )
+        holds = len(one) == len(other) == 1 and _lies(one[0], word, other[0])
+    colours, kinds = (sorted(pair[part] for pair in named) == sorted(pair[part] for pair in seen) for part in (0, 1))
+    return Check(sorted(named) == sorted(seen), holds, colours, kinds)
 
 
 def things_in(image: Image.Image) -> list[Thing]:
@@ -119,9 +129,32 @@ def _size(side: float) -> str:
 
 
 def accuracy(checks: Sequence[Check]) -> dict[str, float]:
-    """The shares of pictures whose things, and of those with a stated relation whose relation, are right."""
+    """The shares of pictures whose things are right, of those with a stated relation whose relation is, and of pictures
+    whose colours, and whose kinds, are."""
     relations = [each.relation for each in checks if each.relation is not None]
-    return {
-        "things": float(np.mean([each.things for each in checks])) if checks else 0.0,
-        "relation": float(np.mean(relations)) if relations else 0.0,
+    judged = {
+        "things": [each.things for each in checks],
+        "relation": relations,
+        "colours": [each.colours for each in checks],
+        "kinds": [each.kinds for each in checks],
     }
+    return {name: float(np.mean(values)) if values else 0.0 for name, values in judged.items()}
+
+
+class Controls(NamedTuple):
+    """What this checker says of pictures that are right, and of pictures that are wrong: the shares, see `accuracy`, of
+    true scenes with their own captions and with the next one's."""
+
+    own: dict[str, float]
+    swapped: dict[str, float]
+
+
+def controls(scenes: Sequence[PlainScene]) -> Controls:
+    """The shares of true scenes, to read those of drawn pictures beside."""
+    following = [*scenes[1:], *scenes[:1]]
+    found = [things_in(scene.image) for scene in scenes]
+    own, swapped = (
+        accuracy([compare(seen, other.descriptions[0]) for seen, other in zip(found, others, strict=True)])
+        for others in (scenes, following)
+    )
+    return Controls(own, swapped)

@@ -124,7 +124,7 @@ def write_suite(folder: Path, *tables: str) -> Path:
     [
         ('name = "a"\nsource = "b"\ntask = "probe"', "unknown key 'task'; the keys are name, source, kind"),
         ('name = "a"\nsource = "b"\ntasks = ["prob"]', "has the task 'prob'; there are zero-shot, retrieval, probe"),
-        ('name = "a"\nsource = "b"\nkind = "films"', "wanted classes, pairs or pictures"),
+        ('name = "a"\nsource = "b"\nkind = "films"', "wanted classes, pairs, pictures or generator"),
         ('name = "a"\nsource = "b"\ntasks = "probe"', "tasks is 'probe'; wanted a list"),
         ('name = "a"\nsource = "b"\nseed = true', "seed is True; wanted a int"),
         ('name = "a"', "has no source"),

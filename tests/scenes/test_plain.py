@@ -107,6 +107,8 @@ def test_what_is_true_of_all_but_one_word_fails(scenes: list[PlainScene]) -> Non
         for each in wrong:
             tried += 1
             assert not check(scene.image, each).things
+        assert [check(scene.image, each).colours for each in wrong[:2]] == [False, True]
+        assert [check(scene.image, each).kinds for each in wrong[:2]] == [True, False]
         if said.relation:
             opposite = said.relation._replace(word=OPPOSITE[said.relation.word])
             assert check(scene.image, Described(said.caption, said.things, opposite)).relation is False
@@ -135,4 +137,4 @@ def test_noise_and_an_empty_ground_have_no_things() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     assert things_in(Image.new("RGB", (32, 32), "grey")) == []
     assert things_in(Image.fromarray(noise)) == []
-    assert accuracy([]) == {"things": 0.0, "relation": 0.0}
+    assert accuracy([]) == {"things": 0.0, "relation": 0.0, "colours": 0.0, "kinds": 0.0}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 128
 ENDS = {"best": "Best", "worst": "Worst"}
+_RIGHT_OR_WRONG = {"scene-attributes": {"best": "Right", "worst": "Wrong"}}  # tasks whose examples have no score
 
 
 class Plot(NamedTuple):
@@ -94,7 +95,7 @@ def _section(name: str, results: list[Result], problems: Problems) -> ReportSect
     if corruptions_of(results):
         section.folded.append(("Every severity", levels_table(results)))
     for result in results:
-        for end, title in ENDS.items():
+        for end, title in _RIGHT_OR_WRONG.get(result.row["task"], ENDS).items():
             if examples := _examples(result, end, problems):
                 section.examples.append((f"{title}: {result.label}", examples))
     return section

@@ -16,11 +16,21 @@ from diptych.evaluation.report.result_rows import Problems, Result, is_number, u
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions", "clip-score", "cmmd")  # in the order of the page
+TASKS = (
+    "zero-shot",
+    "retrieval",
+    "probe",
+    "few-shot",
+    "corruptions",
+    "clip-score",
+    "cmmd",
+    "scene-attributes",
+)  # in the order of the page
 LEVEL, LEVELS = re.compile(r"(?!shots_|wise_)(.+)_([1-5])"), (1, 2, 3, 4, 5)  # noise_3: the third severity of noise
 MAX_CLASSES = 40  # in a matrix or plot; with more, tables of the best and worst
 MAX_PAIRS, MAX_LISTED = 12, 10
 LOWER_IS_BETTER, NO_DIRECTION = ("median_rank", "cmmd", "cmmd_biased"), ("l2", "clip_score_other_prompts")
+CONTROLS = ("things_next_caption", "true_scenes_things", "true_scenes_relation", "true_scenes_next_caption")
 SHORT = ("l2", "cmmd", "cmmd_biased")  # numbers that are no percentages
 DIRECTIONS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
 TITLES = {
@@ -32,6 +42,10 @@ TITLES = {
     "clip_score": "CLIP score, times 100", "reference_clip_score": "CLIP score with references, times 100",
     "clip_score_other_prompts": "CLIP score with other pictures' prompts", "cmmd": "CMMD (lower is better)",
     "cmmd_biased": "CMMD, biased as in its authors' code",
+    "things": "all things in their colours and shapes, no others", "relation": "the stated relation",
+    "colours": "the colours", "kinds": "the shapes", "things_next_caption": "all things of the next picture's caption",
+    "true_scenes_things": "true scenes: all things", "true_scenes_relation": "true scenes: the stated relation",
+    "true_scenes_next_caption": "true scenes: all things of the next one's caption",
 }  # fmt: skip
 
 
@@ -133,7 +147,7 @@ def _cell(result: Result, metric: str, ends: tuple[float, float] | None = None) 
 def _marked(metric: str, cells: dict[str, Cell], results: Sequence[Result], labels: Sequence[str]) -> list[Cell]:
     """The cells in the order of the models, with the best of several marked."""
     values = {result.label: result.metrics[metric] for result in results if metric in result.metrics}
-    if len(values) > 1 and not metric.endswith(NO_DIRECTION):
+    if len(values) > 1 and not metric.endswith(NO_DIRECTION + CONTROLS):
         best = (min if metric.endswith(LOWER_IS_BETTER) else max)(values.values())
         cells = {label: cell._replace(best=values.get(label) == best) for label, cell in cells.items()}
     return [cells.get(label, Cell("–")) for label in labels]

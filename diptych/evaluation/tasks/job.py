@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +55,8 @@ class TaskResult:
 class EvaluationJob:
     """A model and a data set. `train` is the training split, if there is one; `templates` is the name of `prompts`;
     `cache` is the folder for vectors; `left_out` has the message of the first unreadable picture for each reason;
-    `reference` are the true pictures to compare with, if the suite names some, with their source."""
+    `reference` are the true pictures to compare with, if the suite names some, with their source; `drawing` is how the
+    pictures are drawn, if a generator draws them."""
 
     model: Embedder
     data: Dataset
@@ -67,12 +68,15 @@ class EvaluationJob:
     progress: Callable[[int, int], None] = lambda done, total: None
     left_out: dict[str, str] = field(default_factory=dict)
     reference: tuple[str, Dataset] | None = None
+    drawing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def labelled(self) -> LabelledDataset:
         """The data set with its classes. Raises DataError if it has none."""
         if isinstance(self.data, CaptionedDataset):
-            raise DataError("the set has captions and no classes; its tasks are retrieval, clip-score, cmmd.")
+            raise DataError(
+                "the set has captions and no classes; its tasks are retrieval, clip-score, cmmd, scene-attributes."
+            )
         if isinstance(self.data, PictureDataset):
             raise DataError(ALONE)
         return self.data
@@ -104,7 +108,13 @@ class EvaluationJob:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the metrics of every task depend on, besides the model and the data set."""
-        return {"split": self.data.pictures.split, "corruption": None, "seed": self.seed, "decode": DECODE}
+        return {
+            "split": self.data.pictures.split,
+            "corruption": None,
+            "seed": self.seed,
+            "decode": DECODE,
+            **self.drawing,
+        }
 
     def dependencies(self) -> list[str]:
         """The other inputs of the metrics: the data set's identity, the prompts and the arithmetic."""

@@ -9,6 +9,7 @@ from diptych.evaluation.tasks.generated import clip_score_task, cmmd_settings, c
 from diptych.evaluation.tasks.job import EvaluationJob, TaskResult, template_settings
 from diptych.evaluation.tasks.probing import few_shot_settings, few_shot_task, probe_settings, probe_task
 from diptych.evaluation.tasks.retrieval import retrieval_task
+from diptych.evaluation.tasks.scene_attributes import scene_attributes_task
 from diptych.evaluation.tasks.zero_shot import zero_shot_task
 
 
@@ -27,4 +28,5 @@ TASKS = {
     "corruptions": Task(corruptions_task, corruptions_settings),
     "clip-score": Task(clip_score_task, lambda job: {}),
     "cmmd": Task(cmmd_task, cmmd_settings),
+    "scene-attributes": Task(scene_attributes_task, lambda job: {}),
 }
