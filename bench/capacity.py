@@ -147,10 +147,7 @@ def core_hours(what: str) -> float:
 
 
 def search_ms(vectors: int) -> float:
-    """p50 of the local index by the number of vectors: as if all codes were scanned.
-
-    Where cells pay (diptych.vectors.cells), most of that is spared.
-    """
+    """p50 of the local index by the number of vectors: codes are scanned, so it grows with them."""
     return SEARCH_MS * vectors / MEASURED_AT
 
 
@@ -236,13 +233,7 @@ def expected_markdown(machine_gb: float) -> str:
     tuned = "at least .99 on its own vectors when built, else all rows are compared"
     scanned = f"measured at a million (bench/search.py: {RECALL}, {SEARCH_MS} ms)"
     rows = [
-        (
-            ten,
-            local,
-            RECALL,
-            f"{search_ms(ten):.0f} ms, two cores",
-            f"{scanned}, times 10, as if all codes were scanned",
-        ),
+        (ten, local, RECALL, f"{search_ms(ten):.0f} ms, two cores", f"{scanned}, times 10, for all codes are scanned"),
         (ten, pgvector, tuned, "not known", "a million: bench/stores.py; none beyond"),
         (hundred, local, RECALL, f"{search_ms(hundred):.0f} ms, two cores", f"{scanned}, times 100"),
         (hundred, pgvector, tuned, "not known", "as above; hops grow with the logarithm of the number [1]"),

@@ -1,9 +1,9 @@
 """Nearest-neighbour search over a folder of vectors. The folder is a cache of the catalog and may be deleted at any
 time.
 
-A small set is compared exactly. A large set is searched by 4-bit codes (`product_quantizer.py`) of the rows in the
-nearest cells (`cells.py`). The candidates are compared exactly with the memory-mapped float16 vectors, so that a score
-is always the exact cosine. The numbers of cells and candidates are tuned on the set itself when it is built.
+A small set is compared exactly. A large set is searched by 4-bit codes (`product_quantizer.py`), and the candidates are
+compared exactly with the memory-mapped float16 vectors, so that a score is always the exact cosine. The number of
+candidates is tuned on the set itself when it is built.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from diptych.errors import VectorFilesError
 from diptych.storage.directory import IndexDirectory
 from diptych.vectors import tuning
-from diptych.vectors.code_search import CodeSearch
 from diptych.vectors.drawing import drawn
-from diptych.vectors.float16 import ThreadGroup, core_count, exact_inner_products, float_rows
+from diptych.vectors.float16 import ThreadGroup, core_count, exact_inner_products, float_rows, inner_products
+from diptych.vectors.product_quantizer import FAISS_BLOCK, PackedCodes, ProductQuantiser, split_codes
 from diptych.vectors.tuning import EXACT_UP_TO, Progress, SearchKind
 from diptych.vectors.vector_files import VectorFiles, checked_vectors
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
-MIN_FILTERED_CODES = 1024  # filtered rows: comparing 1,000 of 512 numbers takes 0.6 ms of a processor
+MAX_FILTERED_EXACT = 16_384  # filtered rows: of a million, comparing 10,000 takes 5 ms of a processor, their codes 7
 MAX_CACHED_NUMBERS = 1 << 24  # numbers: 64 MB in float32
 BUILD_PASSES = 3  # passes over all rows of an approximate index: write, find exact neighbours, encode
 ROUNDING = 4e-6  # error of a float32 inner product of unit vectors
@@ -50,7 +50,7 @@ class VectorIndex:
         self._rows = rows
         self._threads = ThreadGroup(core_count())
         self._refresh()
-        self._codes = None if self.kind == "exact" else CodeSearch(rows, self._threads)
+        self._code_blocks = self._load_codes()
 
     @classmethod
     def build(
@@ -127,6 +127,24 @@ class VectorIndex:
         self._float32_vectors: np.ndarray | None = None
         self._was_searched = False
 
+    def _load_codes(self) -> list[PackedCodes]:
+        """The codes, in memory; an empty list for an exact index."""
+        if self.kind == "exact":
+            return []
+        numbers = self._rows.content("quantiser").view("<f4")
+        quantiser = ProductQuantiser.from_array(
+            numbers, dim=self.dim, subvectors=int(self._rows.header.facts["pieces"])
+        )
+        code_blocks = split_codes(quantiser, self._rows.content("codes"), self._threads.count)
+        coded = sum(codes.count for codes in code_blocks)
+        if len(self._rows.ids) - coded not in range(FAISS_BLOCK):
+            raise VectorFilesError(f"{self._rows.directory.path}: {coded} codes do not match the rows; build it again.")
+        return code_blocks
+
+    @property
+    def _coded_count(self) -> int:
+        return sum(codes.count for codes in self._code_blocks)
+
     @property
     def kind(self) -> SearchKind:
         """ "exact" or "approximate" (by codes)."""
@@ -140,8 +158,7 @@ class VectorIndex:
     @property
     def candidates(self) -> int:
         """How many candidates are compared exactly for ten results; 0 for an exact index."""
-        facts = self._rows.header.facts
-        return int(facts["cell_candidates" if facts["probes"][0] else "candidates"][0])
+        return int(self._rows.header.facts["candidates"][0])
 
     @property
     def stamp(self) -> str:
@@ -173,7 +190,7 @@ class VectorIndex:
         self._rows.verify()
 
     def add(self, ids: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n d"], *, stamp: str) -> None:
-        """Append vectors. Reads no other rows and trains nothing: a row gets its code and its cell.
+        """Append vectors. Copies the codes, but reads no other rows and trains nothing.
 
         Existing ids are replaced. If it fails, nothing changes. Raises the errors of `build_blocks`.
         """
@@ -184,12 +201,21 @@ class VectorIndex:
             self._drop(replaced[replaced >= 0])
             self._rows.append_vectors(ids, vectors)
             self._rows.remap()
-            if self._codes:
-                self._codes.append(vectors)
+            codes = self._encode_uncoded()
             self._rows.commit(stamp)
-        if self._codes:
-            self._codes.refresh()
+        for piece in codes:
+            self._code_blocks[-1].extend(piece)
         self._refresh()
+
+    def _encode_uncoded(self) -> list[np.ndarray]:
+        """Encode the rows that have no codes yet, in whole FAISS blocks; the codes are written and returned."""
+        if self.kind == "exact":
+            return []
+        end = len(self._rows.vectors) // FAISS_BLOCK * FAISS_BLOCK
+        codes = list(tuning.encoded_blocks(self._code_blocks[0].quantiser, self._rows.vectors[self._coded_count : end]))
+        for piece in codes:
+            self._rows.append("codes", piece)
+        return codes
 
     def remove(self, ids: Int64[np.ndarray, " n"], *, stamp: str) -> None:
         """Delete these ids; unknown ids are ignored."""
@@ -245,12 +271,11 @@ class VectorIndex:
     def _scored(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Rows with their float32 inner products, the nearest `k` of the `allowed` ones among them, or of all if it is
         None; all of these if they are few."""
-        count, few = (len(self), k) if allowed is None else (len(allowed), max(k, MIN_FILTERED_CODES))
-        if self._codes and count > few:
-            mask = self._mask(allowed)
-            rows = self._codes.candidates(query, k, allowed=allowed, is_allowed=mask, count=count)
-            if rows is not None:
-                return rows, self._threads.inner_products(self._rows.vectors, query, subset=rows)
+        count, few = (len(self), k) if allowed is None else (len(allowed), max(k, MAX_FILTERED_EXACT))
+        if self.kind == "approximate" and count > few:
+            found = self._candidate_scores(query, k, self._mask(allowed), count)
+            if found is not None:
+                return found
         if allowed is None and not self._deleted_count:
             return np.arange(count), self._all_products(query)
         rows = np.flatnonzero(self._live_rows) if allowed is None else allowed
@@ -274,6 +299,48 @@ class VectorIndex:
         if self._float32_vectors is None:
             self._float32_vectors = vectors.astype(np.float32)
         return self._float32_vectors @ query
+
+    def _candidate_scores(
+        self, query: np.ndarray, k: int, is_allowed: np.ndarray | None, allowed_count: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Candidates found by their codes; None if so few candidates are allowed that comparing all allowed rows is
+        better."""
+        count = self._candidate_count(k)
+        total = len(self._live_rows)
+        code_count = count * total // allowed_count
+        while code_count < max(total // 8, 4 * count):
+            rows, scores = self._rescore_candidates(query, code_count, is_allowed)
+            if len(rows) >= min(count, allowed_count) // 2:
+                return rows, scores
+            code_count *= 4
+        return None
+
+    def _candidate_count(self, k: int) -> int:
+        """How many candidates to compare exactly for `k` results: measured for 10 and 100, a power law of `k` between
+        and beyond."""
+        ten, hundred = self._rows.header.facts["candidates"]
+        power = float(np.log10(max(hundred / ten, 1.0)))
+        return max(2 * k, int(ten * max(1.0, k / 10) ** power))
+
+    def _rescore_candidates(
+        self, query: np.ndarray, code_count: int, is_allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Each thread searches its codes and compares its candidates exactly; the last rows, which have no codes, are
+        all compared."""
+        rotated = query @ self._code_blocks[0].quantiser.rotation
+        share = -(-code_count // len(self._code_blocks))
+        starts = np.cumsum([0, *(codes.count for codes in self._code_blocks)])
+
+        def part(at: int) -> tuple[np.ndarray, np.ndarray]:
+            rows = self._code_blocks[at].search(rotated, share) + starts[at]
+            if at == len(self._code_blocks) - 1:
+                rows = np.concatenate([rows, np.arange(self._coded_count, len(self._rows.ids))])
+            if is_allowed is not None:
+                rows = rows[is_allowed[rows]]
+            return rows, inner_products(self._rows.vectors, query, subset=rows)
+
+        found = self._threads.run(part, list(range(len(self._code_blocks))))
+        return np.concatenate([rows for rows, _ in found]), np.concatenate([scores for _, scores in found])
 
     def _ranked(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int) -> Neighbours:
         """The best `k`, with cosines computed again so that equal vectors have equal cosines, and with their rows

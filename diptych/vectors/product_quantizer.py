@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 FAISS_BLOCK = 32  # vectors that FAISS packs into one block of codes
 CENTROIDS = 16  # per subvector, k* = 16: 4 bits
 SUBVECTOR_DIM = 4  # rotated dimensions of a subvector
-FAISS_ORDER = np.array([0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15])  # of 16 rows: for AVX2's shuffles
-PACKED_BLOCKS = 2048  # packed at once: 2 MB of codes of 64 subvectors
 ROWS_PER_THREAD = 65_536  # fewer rows are not worth another thread
 
 
@@ -81,18 +79,17 @@ class ProductQuantiser:
         mean, rotation, centroids = np.split(numbers, [dim, dim + dim * rotated_dim])
         return cls(mean, rotation.reshape(dim, rotated_dim), centroids.reshape(subvectors, CENTROIDS, SUBVECTOR_DIM))
 
-    def encode(self, vectors: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n bytes"]:
-        """A code per row; a byte contains two subvectors, the first in its low bits."""
-        return self.encode_rotated((vectors - self.mean) @ self.rotation)
+    def encode(self, vectors: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, " bytes"]:
+        """Codes in FAISS's order. n is a multiple of 32, so the codes of several calls can be concatenated."""
+        import faiss
 
-    def encode_rotated(self, rotated: Float[np.ndarray, "n rotated"]) -> UInt8[np.ndarray, "n bytes"]:
-        """Codes of vectors from which the mean was subtracted and that were rotated."""
-        index = self._index()  # keep a reference: `pq` is freed with the index
-        return index.pq.compute_codes(np.ascontiguousarray(rotated))
+        index = self._index()
+        index.add(np.ascontiguousarray((vectors - self.mean) @ self.rotation))
+        return faiss.AlignedTable_to_array(index.codes)[: len(vectors) * self.subvectors // 2].copy()
 
     def scores(self, queries: Float[np.ndarray, "m d"], vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m n"]:
         """Inner products with the decoded vectors, without the product with the mean, which is the same for all."""
-        index = self._index()
+        index = self._index()  # keep a reference: `pq` is freed with the index
         rotated = np.ascontiguousarray((vectors - self.mean) @ self.rotation)
         return (queries @ self.rotation) @ index.pq.decode(index.pq.compute_codes(rotated)).T
 
@@ -105,63 +102,44 @@ class ProductQuantiser:
         index.is_trained = True
         return index
 
+    def packed_codes(self, codes: UInt8[np.ndarray, " bytes"]) -> PackedCodes:
+        """Codes copied into memory, ready for a search."""
+        import faiss
 
+        index = self._index()
+        count = len(codes) * 2 // self.subvectors
+        faiss.copy_array_to_AlignedTable(np.ascontiguousarray(codes), index.codes)
+        index.ntotal = index.ntotal2 = count
+        return PackedCodes(self, index, count)
+
+
+@dataclass
 class PackedCodes:
-    """Codes of some rows in memory, in the order in which FAISS compares them."""
+    """The codes of some rows, in memory."""
 
-    def __init__(
-        self,
-        quantiser: ProductQuantiser,
-        codes: UInt8[np.ndarray, "n bytes"],
-        rows: Int64[np.ndarray, " m"] | None = None,
-    ):
-        """Copies the codes of `rows`, or all."""
+    quantiser: ProductQuantiser
+    index: Any
+    count: int
+
+    def extend(self, codes: UInt8[np.ndarray, " bytes"]) -> None:
+        """Append codes. The existing ones are copied only if the memory has to grow."""
         import faiss
 
-        self.count = len(codes) if rows is None else len(rows)
-        self._index = quantiser._index()
-        faiss.copy_array_to_AlignedTable(packed(codes, rows), self._index.codes)
-        self._index.ntotal = self._index.ntotal2 = self.count
-
-    def extend(self, codes: UInt8[np.ndarray, "n bytes"]) -> None:
-        """Go on with the rows of `codes` beyond `count`; the rows before are those of this object. The codes that are
-        here are copied only if the memory has to grow."""
-        import faiss
-
-        whole = self.count // FAISS_BLOCK * FAISS_BLOCK
-        before, more = whole * codes.shape[1], packed(codes[whole:])
-        self._index.codes.resize(before + len(more))
-        faiss.rev_swig_ptr(self._index.codes.get(), before + len(more))[before:] = more
-        self.count = self._index.ntotal = self._index.ntotal2 = len(codes)
+        before, size = self.index.codes.size(), self.index.codes.size() + len(codes)
+        self.index.codes.resize(size)
+        faiss.rev_swig_ptr(self.index.codes.get(), size)[before:] = codes
+        self.count += len(codes) * 2 // self.quantiser.subvectors
+        self.index.ntotal = self.index.ntotal2 = self.count
 
     def search(self, rotated: Float[np.ndarray, " rotated"], count: int) -> Int64[np.ndarray, " m"]:
-        """At most `count` positions among the rows with the best approximate scores, best first. `rotated` is the query
-        after the quantiser's rotation."""
+        """At most `count` rows with the best approximate scores, unordered. `rotated` is the query after the
+        quantiser's rotation."""
         wanted = min(count, self.count)
         if not wanted:
             return np.empty(0, np.int64)
         with single_threaded_faiss():  # the caller runs one thread per block of codes
-            _, positions = self._index.search(rotated[None], wanted)
-        return positions[0][positions[0] >= 0]
-
-
-def packed(
-    codes: UInt8[np.ndarray, "n bytes"], rows: Int64[np.ndarray, " m"] | None = None
-) -> UInt8[np.ndarray, " packed"]:
-    """The codes of `rows`, or all, in FAISS's order: blocks of 32 rows, in each the bytes of a pair of subvectors,
-    first those of the even one. A byte contains two rows, one of the first 16 in its low bits."""
-    total, width = len(codes) if rows is None else len(rows), codes.shape[1]
-    blocks = -(-total // FAISS_BLOCK)
-    result = np.empty((blocks, width, 2, 16), np.uint8)
-    for start in range(0, blocks, PACKED_BLOCKS):
-        end = min(start + PACKED_BLOCKS, blocks)
-        positions = (np.arange(start * FAISS_BLOCK, end * FAISS_BLOCK).reshape(-1, 2, 16)[..., FAISS_ORDER]).ravel()
-        positions = np.minimum(positions, total - 1)  # FAISS ignores rows beyond the count
-        chosen = codes.take(positions if rows is None else rows.take(positions), axis=0)
-        low, high = chosen.reshape(-1, 2, 16, width).transpose(1, 0, 2, 3)
-        result[start:end, :, 0] = ((low & 15) | (high << 4)).transpose(0, 2, 1)
-        result[start:end, :, 1] = ((low >> 4) | (high & 240)).transpose(0, 2, 1)
-    return result.ravel()
+            _, rows = self.index.search(rotated[None], wanted)
+        return rows[0][rows[0] >= 0]
 
 
 @contextmanager
@@ -196,8 +174,9 @@ def balanced_axes(variances: Float[np.ndarray, " rotated"], subvectors: int) -> 
 
 
 def split_codes(quantiser: ProductQuantiser, codes: np.ndarray, threads: int) -> list[PackedCodes]:
-    """Codes divided into parts, one for each thread that pays off. All but the last part are whole blocks."""
-    count = max(1, min(threads, len(codes) // ROWS_PER_THREAD))
-    cuts = np.linspace(0, len(codes) // FAISS_BLOCK, count + 1).astype(int) * FAISS_BLOCK
-    cuts[-1] = len(codes)
-    return [PackedCodes(quantiser, codes[start:end]) for start, end in pairwise(cuts)]
+    """Codes divided into blocks, one for each thread that pays off."""
+    group = FAISS_BLOCK * quantiser.subvectors // 2
+    groups = len(codes) // group
+    count = max(1, min(threads, groups * FAISS_BLOCK // ROWS_PER_THREAD))
+    cuts = np.linspace(0, groups, count + 1).astype(int) * group
+    return [quantiser.packed_codes(codes[start:end]) for start, end in pairwise(cuts)]

@@ -27,13 +27,13 @@ from diptych.untrusted.json import parse_json
 if TYPE_CHECKING:
     from jaxtyping import Float16, Int64, UInt64
 
-FORMAT = 2
+FORMAT = 1
 HEADER_FILE = "rows.json"
 ROW = np.dtype([("id", "<i8"), ("check", "<u8")])
 BLOCK = 1 << 24  # bytes per read or write
 _MAX_NUMBER = 1 << 48  # bytes or rows
 _MAX_HEADER_BYTES = 1 << 20  # larger than any header
-_ENDINGS = ("vectors", "rows", "gone", "codes", "quantiser", "cells", "means", "centroids")
+_ENDINGS = ("vectors", "rows", "gone", "codes", "quantiser")
 
 
 @dataclass(frozen=True)
@@ -199,14 +199,6 @@ class VectorFiles:
             crc = zlib.crc32(content[start : start + BLOCK].data, crc)
         if crc != self.header.sums.get(ending, (0, 0))[1]:
             raise VectorFilesError(f"{self.path(ending)} is damaged; build the cache again.")
-        return content
-
-    def checked_content(self, ending: str, size: int, *, trusted: bool = False) -> np.ndarray:
-        """`content`, of exactly `size` bytes; without its CRC if this process wrote it (`trusted`). Raises
-        VectorFilesError otherwise."""
-        content = self._mapped(ending) if trusted else self.content(ending)
-        if len(content) != size:
-            raise VectorFilesError(f"{self.path(ending)}: {len(content)} bytes, wanted {size}; build the cache again.")
         return content
 
     def _check_sample(self) -> None:

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from diptych.errors import VectorFilesError
 from diptych.vectors import float16, tuning
-from diptych.vectors.code_search import MAX_FILTERED_EXACT
 from diptych.vectors.float16 import ThreadGroup, inner_products
-from diptych.vectors.nearest import BUILD_PASSES, VectorIndex
+from diptych.vectors.nearest import BUILD_PASSES, MAX_FILTERED_EXACT, VectorIndex
 from diptych.vectors.product_quantizer import balanced_axes
 from diptych.vectors.vector_files import HEADER_FILE
 

@@ -15,8 +15,7 @@ from diptych.index.stores.milvus.expressions import Expression
 from diptych.index.stores.milvus.search import FILTERED_SHARE, MOST_EF, SERVER_SHARE, ranked
 from diptych.index.stores.store import Progress
 from diptych.media.items import Modality
-from diptych.vectors.trial import LONG_LIST, RECALL_AT, TARGET_RECALL
-from diptych.vectors.tuning import EXACT_UP_TO, synthetic_queries
+from diptych.vectors.tuning import EXACT_UP_TO, LONG_LIST, RECALL_AT, TARGET_RECALL, synthetic_queries
 
 # Prepares a sample of a modality: ids, and vectors as (rows, dim) float32
 Sample = Callable[[Modality, int], tuple[np.ndarray, np.ndarray]]

@@ -19,8 +19,7 @@ from diptych.index.stores.postgresql.schema import Tables
 from diptych.index.stores.store import Progress
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
-from diptych.vectors.trial import LONG_LIST, RECALL_AT, TARGET_RECALL
-from diptych.vectors.tuning import synthetic_queries
+from diptych.vectors.tuning import LONG_LIST, RECALL_AT, TARGET_RECALL, synthetic_queries
 
 MAX_DIM = 4000  # numbers of a halfvec in an index
 LINKS, BREADTH = 16, 200  # m and ef_construction
