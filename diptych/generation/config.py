@@ -15,8 +15,8 @@ SCENES = "scenes"
 # Bounds of each number, both included
 _BOUNDS: dict[str, tuple[float, float]] = {
     "size_px": (8, 1024), "steps": (1, math.inf), "batch_size": (1, math.inf), "lr": (0, 10), "muon_lr": (0, 10),
-    "ema": (0, 1), "drop_caption": (0, 1), "snr_limit": (0, math.inf), "noise_steps": (2, 100_000),
-    "checkpoint_s": (0, math.inf), "minutes": (0, math.inf),
+    "ema": (0, 1), "drop_caption": (0, 1), "snr_floor": (0, math.inf), "snr_limit": (0, math.inf),
+    "noise_steps": (2, 100_000), "checkpoint_s": (0, math.inf), "minutes": (0, math.inf),
 }  # fmt: skip
 
 
@@ -28,10 +28,11 @@ class GenerateConfig:
     the CLIP, or the generator, whose text tower is read and stays as it is; "bundled" is the bundled generator's.
     `init` is a generator whose denoiser is trained further, with its text tower, size and channels ("bundled" is the
     bundled one). `channels` are the denoiser's at each resolution, halved from one to the next. `drop_caption` is the
-    share of samples whose caption is dropped, for classifier-free guidance (Ho and Salimans 2022); `snr_limit` weighs
-    noise levels as Hang et al. 2023 (Min-SNR, gamma). The learning rate rises over the first `warmup` steps and falls
-    over the last `cooldown` share of all. The run ends after `steps`, or after `minutes` if that is sooner; `minutes`
-    does not change the rate, which `steps` alone set.
+    share of samples whose caption is dropped, for classifier-free guidance (Ho and Salimans 2022). A picture's error
+    weighs as the signal-to-noise ratio, within `snr_floor` and `snr_limit` (Salimans and Ho 2022, section 4; Hang et
+    al. 2023); errors of noise ("epsilon") have no floor. The learning rate rises over the first `warmup` steps and
+    falls over the last `cooldown` share of all. The run ends after `steps`, or after `minutes` if that is sooner;
+    `minutes` does not change the rate, which `steps` alone set.
     """
 
     model: str = "bundled"
@@ -50,6 +51,7 @@ class GenerateConfig:
     ema: float = 0.999
     prediction: Prediction = "v_prediction"
     noise_steps: int = 1000
+    snr_floor: float = 0.15
     snr_limit: float = 5.0
     drop_caption: float = 0.1
     seed: int = 0

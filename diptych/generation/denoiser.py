@@ -68,11 +68,16 @@ def target(
     return noise if kind == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * pictures
 
 
-def weights(kept: Float[Tensor, " n"], kind: Prediction, limit: float) -> Float[Tensor, " n"]:
-    """The weight of each noise level in the loss: that of the picture's error, min(SNR, limit) (Hang et al. 2023,
-    section 3.4), in terms of the prediction's."""
+def weights(kept: Float[Tensor, " n"], kind: Prediction, floor: float, limit: float) -> Float[Tensor, " n"]:
+    """The weight of each noise level in the loss, in terms of the prediction's error. That of the picture's error is
+    the signal-to-noise ratio, at most `limit` (Hang et al. 2023, section 3.4) and at least `floor` (as the truncated
+    weights of Salimans and Ho 2022, section 4, whose floor is 1).
+
+    The floor matters: where the noise is strongest, a small picture's ground, the number of things and how they lie
+    are decided. Predicted noise has none, for there its error says almost nothing about the picture.
+    """
     snr = kept / (1 - kept).clamp(min=1e-8)
-    return snr.clamp(max=limit) / (snr if kind == "epsilon" else snr + 1)
+    return snr.clamp(max=limit) / snr if kind == "epsilon" else snr.clamp(min=floor, max=limit) / (snr + 1)
 
 
 def loss(

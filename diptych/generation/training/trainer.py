@@ -136,7 +136,8 @@ class Trainer:
             encoder_attention_mask=some.words.is_text.to(self.device) if is_masked else None,
         ).sample  # fmt: skip
         wanted = noise.target(pictures, noisy, kept, config.prediction)
-        value = noise.loss(predicted, wanted, noise.weights(kept, config.prediction, config.snr_limit))
+        weight = noise.weights(kept, config.prediction, config.snr_floor, config.snr_limit)
+        value = noise.loss(predicted, wanted, weight)
         value.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for each in self.optimizers:

@@ -45,10 +45,11 @@ def test_the_prediction_and_the_noisy_picture_give_the_picture_back() -> None:
     assert torch.allclose(a.sqrt() * noisy - (1 - a).sqrt() * v, pictures, atol=1e-5)
 
 
-def test_weights_limit_the_signal_to_noise_ratio() -> None:
+def test_weights_bound_the_signal_to_noise_ratio() -> None:
     kept = torch.tensor([0.5, 10 / 11, 1 / 11])  # ratios 1, 10, .1
-    assert denoiser.weights(kept, "v_prediction", 5.0).tolist() == pytest.approx([1 / 2, 5 / 11, 0.1 / 1.1])
-    assert denoiser.weights(kept, "epsilon", 5.0).tolist() == pytest.approx([1, 0.5, 1])
+    assert denoiser.weights(kept, "v_prediction", 0.0, 5.0).tolist() == pytest.approx([1 / 2, 5 / 11, 0.1 / 1.1])
+    assert denoiser.weights(kept, "v_prediction", 0.2, 5.0).tolist() == pytest.approx([1 / 2, 5 / 11, 0.2 / 1.1])
+    assert denoiser.weights(kept, "epsilon", 0.2, 5.0).tolist() == pytest.approx([1, 0.5, 1])
 
 
 def test_the_loss_is_the_weighted_mean_of_squares() -> None:
