@@ -78,6 +78,9 @@ class _FolderOrAddress(click.Path):
     "--thumbnail-cache", default=2048, show_default=True, metavar="MB", type=click.IntRange(min=1),
     help="Thumbnails kept on disk.",
 )  # fmt: skip
+@click.option(
+    "--generator", metavar="FOLDER", type=click.Path(), help="What draws pictures; by default the bundled generator."
+)
 @click.option("--processes", metavar="N", type=click.IntRange(1, 64), help="Processes that decode; one per core.")
 @click.option("--access-log", is_flag=True, help="Write a line of JSON on stderr for each request.")
 @remembered_links_option
@@ -153,7 +156,7 @@ class _ToStderr(logging.Handler):
 def _settings(options: dict[str, Any]) -> ServeSettings:
     from diptych.serve.settings import MEGABYTE, ServeSettings
 
-    names = ("host", "port", "token", "originals", "allow_urls", "deadline_s", "processes", "access_log")
+    names = ("host", "port", "token", "originals", "allow_urls", "deadline_s", "processes", "access_log", "generator")
     return ServeSettings(
         **{name: options[name] for name in names},
         cors=options["cors"], hosts=options["hosts"], root_path=options["root_path"].rstrip("/"),

@@ -14,7 +14,7 @@ from diptych.generation.openvino.pipeline import MOST_COUNT, Drawn, read_pipelin
 from diptych.generation.steps import Sampler
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
     from PIL import Image
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -51,12 +51,15 @@ class Generator:
         truncate: bool = False,
         shown: int = 0,
         on_step: Callable[[int, int], None] = lambda done, total: None,
+        watch: Callable[[int, UInt8[np.ndarray, "n size size 3"]], None] | None = None,
     ) -> Drawn:
         """`count` pictures of each prompt, those of one prompt after each other.
 
         Picture i begins with the noise of seed + i: the same arguments give the same pictures, and more of them begin
         with the same ones. `guidance` above 1 exaggerates what the words change, by that factor (Ho and Salimans
-        2022); `negative` are words to keep away from. `shown` steps are kept in the result's `strip`. Raises
+        2022); `negative` are words to keep away from. `shown` steps are kept in the result's `strip`. `watch` is
+        called after each step with its number, from 1, and what those pictures are by then that are drawn together (at
+        most 32); what it raises ends the drawing. Raises
         ArgumentError for numbers outside their range, TextError for an empty prompt, and TokenizerError for one that is
         too long for the text tower, unless `truncate` cuts it.
         """
@@ -73,7 +76,7 @@ class Generator:
         for first in range(0, len(repeated), _AT_ONCE):
             drawn = self._pipeline.draw(
                 repeated[first : first + _AT_ONCE], guidance=guidance, steps=steps, seed=seed + first,
-                negative=negative, sampler=sampler, truncate=truncate, shown=shown, on_step=tell,
+                negative=negative, sampler=sampler, truncate=truncate, shown=shown, on_step=tell, watch=watch,
             )  # fmt: skip
             parts.append(drawn)
         return Drawn(

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from diptych import __version__
 from diptych.errors import DiptychError
-from diptych.serve.routes import albums, embed, items, looking, overview, page, search, state
+from diptych.serve.routes import albums, drawings, embed, items, looking, overview, page, search, state
 from diptych.serve.routes.asking import ERRORS
 from diptych.serve.service import Service
 from diptych.serve.web.answers import Problem
@@ -50,7 +50,7 @@ def create_app(service: Service) -> ASGIApp:
     )  # fmt: skip
     app.state.service = service
     api = APIRouter(prefix="/v1", responses=ERRORS)
-    for module in (embed, search, items, looking, overview, albums, state):  # they are tried in this order
+    for module in (embed, search, items, looking, overview, albums, drawings, state):  # they are tried in this order
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.page_router())

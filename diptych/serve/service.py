@@ -26,6 +26,7 @@ from diptych.serve.library.jobs import Jobs
 from diptych.serve.library.overview.layouts import Layouts
 from diptych.serve.library.searching import Searching
 from diptych.serve.library.updating import NotUpdating, Updating
+from diptych.serve.model.drawings import Drawings
 from diptych.serve.model.engine_queue import EngineQueue
 from diptych.serve.model.pictures import Pictures
 from diptych.serve.model.served_model import ServedModel
@@ -66,6 +67,7 @@ class Service:
     model: ServedModel
     decoders: DecoderPool
     pictures: Pictures
+    drawings: Drawings
     library: Library | None = None
     metrics: Metrics = field(default_factory=Metrics)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -112,6 +114,7 @@ class Service:
         """End what runs; what waits for the model is embedded first."""
         self.stopping.set()
         self.is_ready = False
+        self.drawings.close()
         if self.library is not None:
             self.library.updating.close()
             self.library.layouts.close()
@@ -138,7 +141,7 @@ def open_service(
     root = None if pool is None else pool.pictures_root
     decoders = DecoderPool(root, model.preprocessing, processes=settings.processes, follow_links=with_links)
     pictures = Pictures(served, decoders, allow_urls=settings.allow_urls)
-    service = Service(settings, served, decoders, pictures)
+    service = Service(settings, served, decoders, pictures, Drawings(served, settings.generator))
     if pool is not None and open_index is not None:
         uploads = Uploads(_cache("uploads"), pictures)
         browsing = Browsing(pool, FilterBody().model_dump())

@@ -19,7 +19,8 @@ class ServeSettings:
     machines without a token, and for a `cors` that no browser would send.
 
     `cors` are the origins of other sites whose pages may ask, `hosts` further names of this machine in a URL. Sizes are
-    bytes. `queue_texts` and `queue_pictures` wait for the model at most; more get 429.
+    bytes. `queue_texts` and `queue_pictures` wait for the model at most; more get 429. `generator` is the folder of
+    what draws pictures, by default the bundled one.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +40,7 @@ class ServeSettings:
     thumbnail_cache_bytes: int = 2048 * MEGABYTE
     processes: int | None = None
     access_log: bool = False
+    generator: str | None = None
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < 8:

@@ -60,12 +60,14 @@ class OpenVINOPipeline(NamedTuple):
         truncate: bool = False,
         shown: int = 0,
         on_step: Callable[[int, int], None] = lambda done, total: None,
+        watch: Callable[[int, UInt8[np.ndarray, "n size size 3"]], None] | None = None,
     ) -> Drawn:
         """A picture of each prompt. Picture number i begins with the noise of seed + i, whatever the others are.
 
         `negative` are words to keep away from, instead of none; `shown` is how many of the steps are kept for a strip.
-        Up to a guidance of 1 there is none. Raises ArgumentError for numbers outside their range, TokenizerError for
-        a prompt that is too long for the tower, unless `truncate` cuts it.
+        Up to a guidance of 1 there is none. `watch` is called after each step with its number, from 1, and what the
+        pictures are by then; what it raises ends the drawing. Raises ArgumentError for numbers outside their range,
+        TokenizerError for a prompt that is too long for the tower, unless `truncate` cuts it.
         """
         _check_numbers(guidance, len(prompts))
         plan = self.schedule.plan(sampler, steps)
@@ -79,6 +81,8 @@ class OpenVINOPipeline(NamedTuple):
                 kept.append(_pixels(noisy))
             noisy = plan.step(number, predict(noisy, number), noisy)
             on_step(number + 1, steps)
+            if watch is not None:
+                watch(number + 1, _pixels(noisy))
         pictures = _pixels(noisy)
         strip = np.stack([*kept, pictures]) if shown else np.empty((0, *pictures.shape), np.uint8)
         return Drawn(pictures, strip)

@@ -72,7 +72,8 @@ async def server(served: Served) -> Response:
         {
             "version": __version__, "folder": served.library is not None,
             "pictures": served.shows_pictures, "originals": settings.originals,
-            "urls": settings.allow_urls, "map_methods": methods(), "thumbnail_widths": list(THUMBNAIL_WIDTHS),
+            "urls": settings.allow_urls, "drawing": served.drawings.is_offered, "map_methods": methods(),
+            "thumbnail_widths": list(THUMBNAIL_WIDTHS),
             "limits": limits,
         }
     )  # fmt: skip

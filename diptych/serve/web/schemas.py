@@ -224,6 +224,17 @@ class ExportBody(Body):
         return self
 
 
+class DrawingBody(Body):
+    """What to draw."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=500)]
+    negative: Annotated[str, Field(max_length=500)] = ""
+    guidance: Annotated[float, Field(ge=0, le=30)] = 4.0
+    steps: Annotated[int, Field(ge=1, le=100), WHOLE] = 30
+    seed: Annotated[int, Field(ge=0, le=2**32), WHOLE] = 0
+    count: Annotated[int, Field(ge=1, le=4), WHOLE] = 1
+
+
 class ContentPart(BaseModel):
     """A part of a chat message: text, or a picture by its address."""
 

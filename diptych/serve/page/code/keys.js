@@ -4,7 +4,7 @@ import { dialog } from "./dialogs.js";
 import { h } from "./dom.js";
 
 const LISTED = {
-  "Everywhere": [["/", "Search"], ["g p", "Photos"], ["g m", "Map"], ["g d", "Duplicates"], ["g a", "Albums"], ["f", "Filters"], ["s", "Save the search"], ["t", "Light or dark"], ["?", "These keys"]],
+  "Everywhere": [["/", "Search"], ["g p", "Photos"], ["g m", "Map"], ["g d", "Duplicates"], ["g a", "Albums"], ["g w", "Draw"], ["f", "Filters"], ["s", "Save the search"], ["t", "Light or dark"], ["?", "These keys"]],
   "In the search box": [["Enter", "Search, then on to the pictures"], ["↓", "On to earlier searches, or to the pictures"], ["Esc", "Leave the box"]],
   "Among the pictures": [["← → ↑ ↓", "Move; into the pictures, from outside them"], ["Home End", "First, last"], ["Enter", "Large view"], ["Space", "Select"], ["+", "Add to the search"], ["Shift + ←…", "Select on the way"], ["Ctrl + A", "Select all that is loaded"], ["Esc", "Clear the selection"]],
   "Large view": [["← →", "Previous, next"], ["h", "Heat map"], ["b", "Boxes"], ["i", "Details"], ["m", "More like this"], ["l", "Less like this"], ["x", "Select"], ["+ − 0", "Zoom"], ["Esc", "Back"]],

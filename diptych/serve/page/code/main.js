@@ -2,6 +2,7 @@
 
 import { get, onLocked, post, watch } from "./api.js";
 import { at, button, h, icon, toast } from "./dom.js";
+import { Draw } from "./drawing/draw.js";
 import { keysDialog, watchKeys } from "./keys.js";
 import { Albums, onAlbumsChanged, saveSearch } from "./library/albums.js";
 import { Duplicates } from "./library/duplicates.js";
@@ -17,14 +18,14 @@ import { CLOSED, MOST_SELECTED, empty, go, listen, note, onLeave, remembered, se
 import { askForToken } from "./token.js";
 import { Viewer } from "./viewer/viewer.js";
 
-const PLACES = [["photos", "Photos"], ["map", "Map"], ["duplicates", "Duplicates"], ["albums", "Albums"]];
+const PLACES = [["photos", "Photos"], ["map", "Map"], ["duplicates", "Duplicates"], ["albums", "Albums"], ["draw", "Draw"]];
 const FRESH = 3000;
 
 const selection = new Selection();
-const server = { originals: false, pictures: true };
+const server = { originals: false, pictures: true, drawing: false };
 const box = searchBox(at("search"), { enter: () => shown === photos && photos.enter(0), stay: () => (photos.grid.awaited = null) });
 const photos = new Photos({ selection, actions, ask: (ids) => box.addItems(ids), settled: () => viewer.relocate(), hidden: () => !server.pictures });
-const views = { photos, map: new LibraryMap(), duplicates: new Duplicates(), albums: new Albums() };
+const views = { photos, map: new LibraryMap(), duplicates: new Duplicates(), albums: new Albums(), draw: new Draw() };
 let shown = null;
 
 const viewer = new Viewer({
@@ -49,7 +50,7 @@ function actions() {
 }
 
 function places(now) {
-  at("places").replaceChildren(...PLACES.map(([view, label]) => h("a", {
+  at("places").replaceChildren(...PLACES.filter(([view]) => view !== "draw" || server.drawing || now.view === view).map(([view, label]) => h("a", {
     href: view === "photos" ? "./" : `?view=${view}`, "aria-current": now.view === view ? "page" : null, title: label,
     onclick: (event) => !event.ctrlKey && !event.metaKey && !event.shiftKey && (event.preventDefault(), visit(view)),
   }, icon(view), h("span", {}, label))));
@@ -59,7 +60,7 @@ function places(now) {
 function visit(view) {
   const now = state();
   if (view === "photos" && now.view === "photos") go({ ...empty(), selected: now.selected });
-  else go({ view, ...CLOSED, album: "", place: "" });
+  else go({ view, ...CLOSED, album: "", place: "", prompt: "" });
 }
 
 function tools() {
@@ -165,9 +166,9 @@ document.querySelector(".skip")?.addEventListener("click", (event) => {
 addEventListener("scroll", () => document.documentElement.toggleAttribute("data-scrolled", scrollY > 4), { passive: true });
 watchKeys({
   "/": () => box.focus(), "?": keysDialog, f: filterDialog, t: switchTheme, s: () => termsOf(state()).length && saveSearch(),
-  "g p": () => visit("photos"), "g m": () => visit("map"), "g d": () => visit("duplicates"), "g a": () => visit("albums"), Escape: () => selection.clear(),
+  "g p": () => visit("photos"), "g m": () => visit("map"), "g d": () => visit("duplicates"), "g a": () => visit("albums"), "g w": () => server.drawing && visit("draw"), Escape: () => selection.clear(),
 });
-get("server").then((answer) => (Object.assign(server, answer), !server.pictures && photos.list && photos.head(state())), () => {});
+get("server").then((answer) => (Object.assign(server, answer), places(state()), !server.pictures && photos.list && photos.head(state())), () => {});
 start();
 followIndex();
 followSelection();

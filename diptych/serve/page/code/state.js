@@ -3,7 +3,7 @@
 /**
  * @typedef {{text: string, weight: number} | {item: number, weight: number} | {upload: string, weight: number}} Term
  * @typedef {object} State
- * @property {"photos"|"map"|"duplicates"|"albums"} view
+ * @property {"photos"|"map"|"duplicates"|"albums"|"draw"} view
  * @property {string} q the words of the box
  * @property {number} weight of the words
  * @property {Term[]} terms all further terms
@@ -21,6 +21,7 @@
  * @property {number[]} selected ids of the selection, as long as it is short
  * @property {string} album
  * @property {number} threshold of duplicates
+ * @property {string} prompt what is drawn
  * @property {string} place what the map shows: x,y,zoom
  */
 
@@ -28,12 +29,12 @@ export const FILTERS = [
   "since", "until", "file_dates", "box", "near", "camera", "path", "min_width", "min_height", "min_megapixels", "orientation", "kind",
 ];
 const FLAGS = ["relevant", "copies", "heat", "boxes"];
-const VIEWS = ["photos", "map", "duplicates", "albums"];
+const VIEWS = ["photos", "map", "duplicates", "albums", "draw"];
 
 /** @type {State} */
 const EMPTY = {
   view: "photos", q: "", weight: 1, terms: [], filters: {}, relevant: false, copies: false, diverse: 0, modality: "picture",
-  sort: "taken_at", order: "desc", item: null, heat: false, boxes: false, selected: [], phrase: "", album: "", threshold: 0.85, place: "",
+  sort: "taken_at", order: "desc", item: null, heat: false, boxes: false, selected: [], phrase: "", album: "", threshold: 0.85, place: "", prompt: "",
 };
 
 /** What a state without the large view has. */
@@ -50,7 +51,7 @@ export function parse(search) {
   const state = empty();
   const view = given.get("view") ?? "";
   if (VIEWS.includes(view)) state.view = /** @type {any} */ (view);
-  for (const name of ["q", "modality", "sort", "order", "phrase", "album", "place"]) state[name] = given.get(name) ?? EMPTY[name];
+  for (const name of ["q", "modality", "sort", "order", "phrase", "album", "place", "prompt"]) state[name] = given.get(name) ?? EMPTY[name];
   for (const name of FLAGS) state[name] = given.get(name) === "1";
   state.weight = number(given.get("weight"), 1) || 1;
   state.diverse = Math.min(1, Math.max(0, number(given.get("diverse"), 0)));
@@ -92,7 +93,7 @@ export function format(state) {
     out.append("text" in each ? "also" : "like", plain ? what : `${what}~${each.weight}`);
   }
   for (const name of FILTERS) if (state.filters[name]) out.set(name, state.filters[name]);
-  for (const name of ["modality", "diverse", "sort", "order", "album", "threshold", "place", "phrase", "item"]) {
+  for (const name of ["modality", "diverse", "sort", "order", "album", "threshold", "place", "prompt", "phrase", "item"]) {
     if (state[name] !== EMPTY[name]) out.set(name, String(state[name]));
   }
   for (const name of FLAGS) if (state[name]) out.set(name, "1");
@@ -128,7 +129,7 @@ export function searchOf(state) {
 
 /** What the grid shows, as a text: equal for two states that show the same pictures. */
 export function gridKey(state) {
-  const none = { ...state, view: "photos", ...CLOSED, selected: [], phrase: "", threshold: EMPTY.threshold, place: "" };
+  const none = { ...state, view: "photos", ...CLOSED, selected: [], phrase: "", threshold: EMPTY.threshold, place: "", prompt: "" };
   return format(termsOf(state).length ? { ...none, sort: EMPTY.sort, order: EMPTY.order } : none);
 }
 
