@@ -2,12 +2,14 @@
 
     python examples/clip_guidance.py                 # draws clip-guidance.png and prints a table
     python examples/clip_guidance.py --samples 16 --scales 0 300 1000
-    python examples/clip_guidance.py --generator bundled --samples 50 --steps 10
+    python examples/clip_guidance.py --generator bundled --samples 50 --steps 10 --crops 1 --scales 0 150
 
 It needs the extra `generate`. The generator is by default exact and untrained: an ideal denoiser of drawn scenes, whose
 every sample is one of them, so that what a sample shows is known without asking a model. With `--generator` it is a
-trained one, which is given an empty caption, and its pictures are judged by their pixels. `ClipGuidance` itself takes
-any pipeline of diffusers whose scheduler has `alphas_cumprod`, of pixels or, with `decode`, of latents.
+trained one, which is given an empty caption, or the caption without classifier-free guidance, and its pictures are
+judged by their pixels: scale 150 raises the share of named colours that are seen from 23 to 47 % without a caption and
+from 69 to 78 % with it, and gets no more pictures right (0 and 0 %, 4 and 2 %); see docs/diffusion.md. `ClipGuidance`
+itself takes any pipeline of diffusers whose scheduler has `alphas_cumprod`, of pixels or, with `decode`, of latents.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from torch import Tensor
 
 import diptych
 from diptych.scenes.checking import compare, things_in
-from diptych.scenes.plain import plain_scenes
+from diptych.scenes.plain import Described, plain_scenes
 from diptych.scenes.scene import Scene, draw_scene
 
 WORDS = ("a red circle", "a blue star", "a green square", "a yellow heart")
@@ -247,31 +249,32 @@ def steered_by_words(
         return draw()
 
 
-def print_of_generator(
-    folder: str, model: diptych.Embedder, scales: Sequence[float], count: int, steps: int, crops: int, out: Path
-) -> None:
-    """A row for each scale, with an empty caption and with the own caption: what of a held-out caption is drawn."""
-    scenes = list(plain_scenes(count, split="test", seed=1))
-    said = [scene.descriptions[0] for scene in scenes]
-    captions = [each.caption for each in said]
-    print(f"{count} captions       named colours  named shapes  all things  CLIP score   percent")
-    rows = []
-    for name, given in (("no caption", [""] * count), ("own caption", captions)):
-        for scale in scales:
-            pictures = steered_by_words(folder, model, captions, scale, steps, given=given, crops=crops)
-            things = [things_in(each) for each in pictures]
-            colours = [
-                _named({t.colour for t in d.things}, {t.colour for t in f}) for d, f in zip(said, things, strict=True)
-            ]
-            kinds = [_named({t.kind for t in d.things}, {t.kind for t in f}) for d, f in zip(said, things, strict=True)]
-            right = [compare(f, d).things for d, f in zip(said, things, strict=True)]
+def print_of_generator(options: argparse.Namespace, model: diptych.Embedder) -> None:
+    """A row for each scale, with an empty caption and with the own one: what of held-out captions is drawn."""
+    folder = diptych.open_generator(None if options.generator == "bundled" else options.generator).source
+    said = [scene.descriptions[0] for scene in plain_scenes(options.samples, split="test", seed=1)]
+    captions, rows = [each.caption for each in said], []
+    print(f"{len(said)} captions       named colours  named shapes  all things  CLIP score   percent")
+    for name, given in (("no caption", [""] * len(said)), ("own caption", captions)):
+        for scale in options.scales:
+            pictures = steered_by_words(folder, model, captions, scale, options.steps, given=given, crops=options.crops)
             clip = diptych.clip_scores(model.embed_images(pictures), model.embed_texts(captions)).mean()
-            shares = [100 * float(np.mean(each)) for each in (colours, kinds, right)]
-            print(
-                f"{name:12}{scale:6g}  {shares[0]:13.1f} {shares[1]:13.1f} {shares[2]:11.1f} {clip:11.3f}", flush=True
-            )
+            colours, kinds, things = seen_shares(pictures, said)
+            print(f"{name:12}{scale:6g}  {colours:13.1f} {kinds:13.1f} {things:11.1f} {clip:11.3f}", flush=True)
             rows.append(np.concatenate([np.asarray(each) for each in pictures[:8]], axis=1))
-    Image.fromarray(np.concatenate(rows)).save(out)
+    Image.fromarray(np.concatenate(rows)).save(options.out)
+
+
+def seen_shares(pictures: Sequence[Image.Image], said: Sequence[Described]) -> tuple[float, float, float]:
+    """In percent: of the named colours and of the named kinds those that are seen, of the pictures those that show all
+    things as named."""
+    rows = []
+    for found, each in zip(map(things_in, pictures), said, strict=True):
+        colours = _named({thing.colour for thing in each.things}, {thing.colour for thing in found})
+        kinds = _named({thing.kind for thing in each.things}, {thing.kind for thing in found})
+        rows.append((colours, kinds, compare(found, each).things))
+    colours, kinds, things = (100 * np.mean(rows, axis=0)).tolist()
+    return colours, kinds, things
 
 
 def _named(named: set[str], seen: set[str]) -> float:
@@ -292,8 +295,7 @@ def main() -> None:
     options = parser.parse_args()
     model = diptych.load(options.model, engine="pytorch")
     if options.generator:
-        folder = diptych.open_generator(None if options.generator == "bundled" else options.generator).source
-        print_of_generator(folder, model, options.scales, options.samples, options.steps, options.crops, options.out)
+        print_of_generator(options, model)
         return
     generator = ideal_generator()
     rows = []

@@ -119,3 +119,22 @@ def test_guidance_raises_the_agreement(example: Any, generator: Any, model: dipt
         vectors = model.embed_images(list((pictures * 255).round().astype(np.uint8)))
         scores.append(float((vectors @ texts[0]).mean()))
     assert scores[1] > scores[0] + 0.01
+
+
+def test_each_picture_is_steered_to_its_own_words(example: Any, model: diptych.Embedder) -> None:
+    torch.manual_seed(0)
+    pixels = torch.randn(2, 3, 16, 16)
+    words = ["a red circle", "a blue star"]
+    both = example.ClipGuidance(model, words, 1.0, crops=1).agreement(pixels)
+    alone = [example.ClipGuidance(model, each, 1.0, crops=1).agreement(pixels)[row] for row, each in enumerate(words)]
+    torch.testing.assert_close(both, torch.stack(alone))
+
+
+def test_shares_are_of_what_is_named(example: Any) -> None:
+    scenes = list(example.plain_scenes(6, split="test", seed=4))
+    said = [scene.descriptions[0] for scene in scenes]
+    assert example.seen_shares([scene.image for scene in scenes], said) == (100, 100, 100)
+    colours, kinds, things = example.seen_shares([scenes[0].image] * 6, said)
+    assert 0 < colours < 100
+    assert 0 < kinds < 100
+    assert things == pytest.approx(100 / 6)

@@ -1,4 +1,4 @@
-"""What several routes share: filters from a URL, pages, answers in JSON."""
+"""What several routes share: filters from a URL, pages, bodies of pictures, answers in JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from diptych.serve.web.problems import encoded
+from diptych.serve.web.problems import RequestProblem, encoded
 from diptych.serve.web.requests import validated
 from diptych.serve.web.schemas import BOX, MOST, NEAR, FilterBody
 
@@ -22,6 +22,8 @@ ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(
 Page = Annotated[int, Query(ge=0, le=2**31)]
 PageSize = Annotated[int, Query(ge=1, le=MOST)]
 CursorQuery = Annotated[str | None, Query(max_length=80)]
+_PICTURE_TYPES = ("image/", "application/octet-stream")
+MOST_FIELDS = 16
 _Short = Annotated[str | None, Query(max_length=200)]
 
 
@@ -73,3 +75,46 @@ async def filters_from_query(
 
 def _numbers(text: str | None) -> list[float] | None:
     return None if text is None else [float(part) for part in text.split(",")]
+
+
+def picture_body() -> dict[str, Any]:
+    """How OpenAPI describes the body of one picture."""
+    file = {"type": "string", "format": "binary"}
+    properties = {"file": file}
+    form = {"type": "object", "required": ["file"], "properties": properties}
+    kinds = {"image/*": file, "application/octet-stream": file, "multipart/form-data": form}
+    content = {kind: {"schema": schema} for kind, schema in kinds.items()}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def sent_pictures(request: Request, *, most: int) -> list[bytes]:
+    """The bytes of the picture files in a body: one as it is, or the parts of a form. Raises RequestProblem."""
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith("multipart/form-data"):
+        found = await _parts(request, most)
+    elif kind.startswith(_PICTURE_TYPES):
+        found = [await request.body()]
+    else:
+        raise unsupported(kind, "image/*, application/octet-stream or multipart/form-data")
+    if not found or not all(found):
+        raise RequestProblem(422, "RequestError", "the body holds no picture.", remedy="Send the bytes of a file.")
+    if len(found) > most:
+        raise RequestProblem(422, "RequestError", f"the form has {len(found)} pictures; at most {most} are taken.")
+    return found
+
+
+def unsupported(kind: str, wanted: str) -> RequestProblem:
+    """415."""
+    return RequestProblem(415, "RequestError", f"the Content-Type is {kind[:100] or 'missing'!r}; wanted {wanted}.")
+
+
+async def _parts(request: Request, most: int) -> list[bytes]:
+    """The files of a form, whatever their fields are called."""
+    from starlette.datastructures import UploadFile
+    from starlette.exceptions import HTTPException
+
+    try:
+        async with request.form(max_files=most + 1, max_fields=MOST_FIELDS) as form:
+            return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    except HTTPException as error:
+        raise RequestProblem(400, "RequestError", f"the form is not understood ({error.detail}).") from error

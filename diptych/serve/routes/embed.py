@@ -16,8 +16,7 @@ from fastapi.responses import Response
 from diptych.errors import ImageError
 from diptych.serve.library.items import one, stored_vectors
 from diptych.serve.model.pictures import decoded_base64
-from diptych.serve.routes.asking import answered, decimal, prefers
-from diptych.serve.routes.bodies import sent_pictures, unsupported
+from diptych.serve.routes.asking import answered, decimal, prefers, sent_pictures, unsupported
 from diptych.serve.routes.openai_form import picture_inputs, text_inputs
 from diptych.serve.service import Served, Service, library_of
 from diptych.serve.web.answers import Vectors

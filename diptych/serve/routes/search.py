@@ -13,8 +13,15 @@ from diptych.serve.library.files.thumbnails import width_of
 from diptych.serve.library.files.uploads import ID
 from diptych.serve.library.items import one
 from diptych.serve.model.pictures import within_deadline
-from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query
-from diptych.serve.routes.bodies import picture_body
+from diptych.serve.routes.asking import (
+    CursorQuery,
+    Page,
+    PageSize,
+    answered,
+    filters_from_query,
+    picture_body,
+    sent_pictures,
+)
 from diptych.serve.service import Library, OfLibrary, Served, Service
 from diptych.serve.web.answers import Found, UploadAnswer
 from diptych.serve.web.requests import Route
@@ -96,8 +103,6 @@ def _found(served: Service, library: Library, wanted: dict[str, Any]) -> Respons
 @router.post("/uploads", response_model=UploadAnswer, status_code=201, openapi_extra=picture_body())
 async def upload(request: Request, served: Served, library: OfLibrary) -> Response:
     """Keep a picture to search by."""
-    from diptych.serve.routes.bodies import sent_pictures
-
     (content,) = await sent_pictures(request, most=1)
     kept = await run_in_threadpool(library.uploads.add, content)
     thumbnail = f"{served.view.prefix}/v1/uploads/{kept.id}/thumbnail"
