@@ -59,10 +59,10 @@ def works(model: diptych.Embedder, files: list[bytes]) -> dict[str, tuple[Work, 
     }
 
 
-def jpegs() -> list[bytes]:
+def jpegs(count: int) -> list[bytes]:
     """Drawn scenes of 1,000 x 750 pixels as JPEG files."""
     files = []
-    for seed in range(BATCH):
+    for seed in range(count):
         drawn = draw_scene(seed, size_px=1000, split="train").image.crop((0, 0, 1000, 750))
         drawn.convert("RGB").save(file := io.BytesIO(), "JPEG", quality=90)
         files.append(file.getvalue())
@@ -91,14 +91,14 @@ def main() -> None:
     names = options.model or ["bundled"]
     timed: dict[Any, tuple[Work, int, str]] = {}
     with tempfile.TemporaryDirectory() as work:
-        files = jpegs()
+        files = jpegs(4 if options.quick else BATCH)
         for number, name in enumerate(names):
             for precision, model in engines(name, options.calibrate, Path(work) / str(number)).items():
                 for what, each in works(model, files).items():
                     each[0]()  # compiles the tower
                     timed[name, precision, what] = each
-        quick = options.quick
-        rates = measure(timed, 2 if quick else options.rounds, 0.2 if quick else SECONDS)
+        rounds, seconds = (1, 0.02) if options.quick else (options.rounds, SECONDS)
+        rates = measure(timed, rounds, seconds)
     rows = [
         Row(
             f"{name}, {precision}, {what}",

@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=3000, help="of the gesture, in pixels per second (3,000)")
     parser.add_argument("--width", type=int, default=1280, help="of the page, in pixels (1,280)")
     options = parser.parse_args()
-    options.pictures = options.pictures or (200 if options.quick else 100_000)
+    options.pictures = options.pictures or (80 if options.quick else 100_000)
     options.scroll = options.scroll or (40 if options.quick else 5000)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "photographs"

@@ -53,10 +53,10 @@ def main() -> None:
     parser.add_argument("--dim", type=int, help="numbers of each; 512 by default")
     parser.add_argument("--classes", type=int, default=10)
     options = parser.parse_args()
-    count = options.count or (300 if options.quick else 5_000)
-    dim = options.dim or (64 if options.quick else 512)
+    count = options.count or (100 if options.quick else 5_000)
+    dim = options.dim or (32 if options.quick else 512)
     features, labels = clouds(count, dim, options.classes, 1)
-    validation, answers = clouds(2_000, dim, options.classes, 2)
+    validation, answers = clouds(100 if options.quick else 2_000, dim, options.classes, 2)
 
     def timed(work: Callable[[], list[Probe]]) -> tuple[list[Probe], float]:
         started_s = time.perf_counter()

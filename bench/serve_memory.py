@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, help="in the folder (300)")
     parser.add_argument("--seed", type=int, default=0, help="of the requests (0)")
     options = parser.parse_args()
-    options.requests = options.requests or (200 if options.quick else 100_000)
+    options.requests = options.requests or (80 if options.quick else 100_000)
     options.pictures = options.pictures or (40 if options.quick else 300)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "photographs"

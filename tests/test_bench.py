@@ -17,11 +17,21 @@ from tests.drawn_wordnet import write_wordnet
 
 BENCH = Path(__file__).parent.parent / "bench"
 SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if "def main" in path.read_text(encoding="utf-8"))
+# Scripts that run with any model, here with a tiny one; the others show that the bundled model is the default.
+ANY_MODEL = (
+    "classify.py", "index.py", "locate.py", "models.py", "multi_label.py", "photographs.py", "pointing.py", "recall.py",
+    "relevance.py", "scenes.py", "shards.py", "words.py",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_quick_json_has_one_object(
-    name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    shards: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In this process: a script alone would first import PyTorch."""
     if name == "page.py" and shutil.which("chromium") is None:
@@ -31,6 +41,8 @@ def test_quick_json_has_one_object(
         "learning.py": ["--threads", str(torch.get_num_threads())],
         "words.py": ["--data", str(shards), "--wordnet", str(write_wordnet(tmp_path))],
     }.get(name, [])
+    if name in ANY_MODEL:
+        more += ["--model", str(tiny_model)]
     monkeypatch.syspath_prepend(BENCH)
     monkeypatch.setattr("searchers.THREADS", 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -60,7 +72,7 @@ def is_one_object(out: str) -> None:
 
 
 def test_a_benchmark_is_a_script() -> None:
-    command = [sys.executable, str(BENCH / "probe.py"), "--quick", "--json"]
+    command = [sys.executable, str(BENCH / "crossings.py"), "--quick", "--json"]
     is_one_object(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

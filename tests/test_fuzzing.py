@@ -98,8 +98,8 @@ def test_changes_follow_from_the_seed() -> None:
 
 # --- the promises
 
-# Changes to each target: about a quarter of a minute of one core each. By option there are more.
-CASES = {"index": 400, "models": 250, "shards": 250, "tables": 200}
+# Changes to each target: five seconds of one core each. By option there are more.
+CASES = {"index": 130, "models": 80, "shards": 80, "tables": 70}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from diptych.evaluation.paired_comparison import array_of, compare_results
 from diptych.evaluation.sets.dataset import CaptionedDataset, LabelledDataset
 from diptych.evaluation.sets.opening import open_set
 from diptych.evaluation.suite_file import SuiteEntry, read_suite
-from diptych.evaluation.tasks import corruptions
+from diptych.evaluation.tasks import corruptions, probing
 from diptych.evaluation.tasks.job import EvaluationJob
 from diptych.evaluation.tasks.retrieval import retrieval_task
 from diptych.evaluation.tasks.zero_shot import zero_shot_task
@@ -300,6 +300,8 @@ def test_every_metric_that_is_a_mean_has_its_items(
     model: Embedder, colours: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corruptions, "CORRUPTIONS", ("contrast",))
+    monkeypatch.setattr(probing, "FOLDS", 2)
+    monkeypatch.setattr(probing, "DRAWS", 2)
     entries = [
         SuiteEntry("colours", str(colours), tasks=("zero-shot", "probe", "few-shot", "corruptions")),
         SuiteEntry("scenes", str(shards)),

@@ -39,6 +39,13 @@ def paint(folder: Path, per_class: int, seed: int, names: tuple[str, ...] = ZERO
     return folder
 
 
+@pytest.fixture
+def few_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folds instead of five, and two draws instead of three, where the property does not depend on their number."""
+    monkeypatch.setattr(probing, "FOLDS", 2)
+    monkeypatch.setattr(probing, "DRAWS", 2)
+
+
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set with train/ and test/."""
@@ -65,7 +72,7 @@ def test_a_probe_learns_colours(model: Embedder, colours: Path) -> None:
     assert probing.probe_settings(job)["train"] == "the split train"
 
 
-def test_few_shots_from_zero_shot_on(model: Embedder, colours: Path) -> None:
+def test_few_shots_from_zero_shot_on(model: Embedder, colours: Path, few_folds: None) -> None:
     job = EvaluationJob(model, labelled(colours), training_set(colours))
     outcome = probing.few_shot_task(job)
     said = model.classify(
@@ -83,7 +90,7 @@ def test_few_shots_from_zero_shot_on(model: Embedder, colours: Path) -> None:
         assert point["wise"] == pytest.approx(100 * rights.mean())
 
 
-def test_shots_that_no_class_has_are_left_out(model: Embedder, tmp_path: Path) -> None:
+def test_shots_that_no_class_has_are_left_out(model: Embedder, tmp_path: Path, few_folds: None) -> None:
     folder = paint(tmp_path / "few", 6, 3)
     outcome = probing.few_shot_task(EvaluationJob(model, labelled(folder)))
     assert list(outcome.metrics) == ["zero_shot", "shots_1", "shots_2", "all"]  # half of six are learnt from
@@ -137,7 +144,7 @@ def clouds(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("knowing", [True, False])
 def test_a_probe_begins_at_the_names_where_these_know_something(knowing: bool) -> None:
     """Where names say nothing, staying near them costs; where they are right, a few pictures add little to them."""
-    for seed in range(3):
+    for seed in range(2):
         vectors, labels, centres = clouds(16, seed)
         judged = clouds(100, 10 + seed)
         names = centres if knowing else clouds(1, 20 + seed)[0]  # of which each is some direction
@@ -163,7 +170,7 @@ def test_few_pictures_are_judged_in_fifths_and_many_once() -> None:
         assert len(probing.splits_of(vectors[:count], np.arange(count) % 2, 0)) == splits
 
 
-def test_probe_and_evaluate_give_the_same_numbers(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+def test_probe_and_evaluate_give_the_same_numbers(cli: Cli, tiny_model: Path, tmp_path: Path, few_folds: None) -> None:
     """Of all pictures and of a few, from the better beginning and from nothing; in the same arithmetic."""
     draw = np.random.default_rng(3)
     for split, per_class in (("train", 9), ("test", 7)):
@@ -184,7 +191,8 @@ def test_probe_and_evaluate_give_the_same_numbers(cli: Cli, tiny_model: Path, tm
     plain = cli("probe", tmp_path, "--model", tiny_model, "--plain", "--json").json
     assert plain["top1"] == pytest.approx(full_probe.metrics["plain"], rel=1e-8)
     draws = [
-        cli("probe", tmp_path, "--model", tiny_model, "--shots", 4, "--seed", seed, "--json").json for seed in range(3)
+        cli("probe", tmp_path, "--model", tiny_model, "--shots", 4, "--seed", seed, "--json").json
+        for seed in range(probing.DRAWS)
     ]
     (point,) = (point for point in few_shot_probe.details["curve"] if point["shots"] == 4)
     assert [each["top1"] for each in draws] == pytest.approx(point["draws"])
@@ -231,7 +239,9 @@ def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp
     assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
 
 
-def test_a_class_without_training_pictures(cli: Cli, model: Embedder, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_class_without_training_pictures(
+    cli: Cli, model: Embedder, tiny_model: Path, tmp_path: Path, few_folds: None
+) -> None:
     """Zero-shot is judged among all classes, and what begins there can still answer with all of them. Names that say
     nothing, as this model's, are not begun at: the class is then never the answer, which is said."""
     paint(tmp_path / "train", 8, 0, ("red", "green"))
@@ -263,8 +273,11 @@ def test_a_class_that_is_known_by_its_name_alone() -> None:
 
 
 def test_vectors_are_kept_for_the_next_probe(
-    cli: Cli, colours: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    paint(tmp_path / "set" / "train", 3, 0)
+    paint(tmp_path / "set" / "test", 2, 1)
+    colours = tmp_path / "set"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(features, "MAX_CACHED", 2)
     first = cli("probe", colours, "--model", tiny_model, "--json").json
