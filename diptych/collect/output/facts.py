@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, get_args
 
@@ -91,7 +91,7 @@ def pair_of(facts: Facts, content: bytes) -> Pair:
         content, text["suffix"], size["width"], size["height"], size["original_width"], size["original_height"],
         text["sha256"], int(text["perceptual_hash"], 16),
     )  # fmt: skip
-    columns = {str(name): str(each) for name, each in parse_json(str(value["columns"])).items()}
+    columns = _cells(str(value["columns"]))
     found = Found(
         text["url"], captions, text["page_url"], text["language"], text["licence"], _seconds(text["time"]), columns
     )
@@ -107,38 +107,40 @@ def table_of(rows: list[Facts], shard: str) -> pa.Table:
     """The facts of a shard's pairs as the table beside it, with the `shard` and the best `caption`."""
     import pyarrow as pa
 
-    texts = pa.list_(pa.string())
-    kinds = {
-        "key": pa.string(), "shard": pa.string(), "caption": pa.string(), "captions": texts, "origins": texts,
-        **dict.fromkeys(_TEXTS, pa.string()), "time": pa.timestamp("ms", tz="UTC"),
-        **dict.fromkeys(_SIZES, pa.int32()), "scores": _named(pa.float64()), "flags": texts,
-        "columns": _named(pa.string()),
-    }  # fmt: skip
-    return pa.Table.from_pylist([_row(facts, shard) for facts in rows], schema=pa.schema(list(kinds.items())))
+    from diptych.collect.output import table_arrays as arrays
+
+    def words(of: Iterable[object]) -> pa.Array:
+        return arrays.lists([[str(each) for each in found] for found in of], arrays.texts)  # type: ignore[attr-defined]
+
+    columns = {
+        "key": arrays.texts([str(facts["key"]) for facts in rows]),
+        "shard": arrays.texts([shard] * len(rows)),
+        "caption": arrays.texts([facts["captions"][0] for facts in rows]),  # type: ignore[index]
+        **{name: words(facts[name] for facts in rows) for name in ("captions", "origins")},
+        **{name: arrays.texts([str(facts[name]) for facts in rows]) for name in _TEXTS},
+        "time": arrays.moments([_milliseconds(str(facts["time"])) for facts in rows]),
+        **{name: arrays.numbers([int(str(facts[name])) for facts in rows], pa.int32()) for name in _SIZES},
+        "scores": arrays.named([numbers_in(str(facts["scores"])) for facts in rows], _doubles),
+        "flags": words(str(facts["flags"]).split() for facts in rows),
+        "columns": arrays.named([_cells(str(facts["columns"])) for facts in rows], arrays.texts),
+    }
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _named(kind: pa.DataType) -> pa.DataType:
-    """Values by name: `datasets` 5.2 reads no maps."""
+def _doubles(values: Sequence[float]) -> pa.Array:
     import pyarrow as pa
 
-    return pa.list_(pa.struct([("name", pa.string()), ("value", kind)]))
+    from diptych.collect.output.table_arrays import numbers
+
+    return numbers(values, pa.float64())
 
 
-def _row(facts: Facts, shard: str) -> dict[str, object]:
-    seconds = _seconds(str(facts["time"]))
-    return {
-        **facts,
-        "shard": shard,
-        "caption": facts["captions"][0],  # type: ignore[index]
-        "time": round(seconds * 1000) if seconds else None,
-        "scores": _list(numbers_in(str(facts["scores"]))),
-        "flags": str(facts["flags"]).split(),
-        "columns": _list({name: str(each) for name, each in parse_json(str(facts["columns"])).items()}),
-    }
+def _milliseconds(time: str) -> int | None:
+    return round(_seconds(time) * 1000) or None
 
 
-def _list(values: Mapping[str, object]) -> list[dict[str, object]]:
-    return [{"name": name, "value": value} for name, value in values.items()]
+def _cells(columns: str) -> dict[str, str]:
+    return {str(name): str(each) for name, each in parse_json(columns).items()}
 
 
 def _line(text: str) -> str:
