@@ -158,8 +158,8 @@ class _Preparer:
         json_bytes, content_bytes = LENGTHS.unpack(await stdout.readexactly(LENGTHS.size))
         if json_bytes > _MOST_JSON or content_bytes > _MOST_BYTES:
             raise ValueError(f"an answer of {json_bytes} and {content_bytes} bytes")
-        facts = json.loads(await stdout.readexactly(json_bytes))
-        return facts, await stdout.readexactly(content_bytes)
+        answer = await stdout.readexactly(json_bytes + content_bytes)
+        return json.loads(answer[:json_bytes]), answer[json_bytes:]
 
     async def _end(self) -> str:
         """End the process, and say how it had ended."""

@@ -6,6 +6,7 @@ process ends when its parent does.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -52,6 +53,7 @@ class Preparation:
 
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one process per core
         self._prepare, self._size = prepare, settings["size"]
+        gc.freeze()  # modules stay: to look through them for cycles again and again takes some percent of the time
         self._rules = PictureRules(disabled=frozenset(settings["disabled"]) & {*PICTURE_RULES})
 
     def answer(self, content: bytes) -> Answer:
