@@ -107,7 +107,7 @@ def table_of(rows: list[Facts], shard: str) -> pa.Table:
     """The facts of a shard's pairs as the table beside it, with the `shard` and the best `caption`."""
     import pyarrow as pa
 
-    from diptych.collect.output import table_arrays as arrays
+    from diptych.data.tables import arrow_arrays as arrays
 
     def words(of: Iterable[object]) -> pa.Array:
         return arrays.lists([[str(each) for each in found] for found in of], arrays.texts)  # type: ignore[attr-defined]
@@ -130,7 +130,7 @@ def table_of(rows: list[Facts], shard: str) -> pa.Table:
 def _doubles(values: Sequence[float]) -> pa.Array:
     import pyarrow as pa
 
-    from diptych.collect.output.table_arrays import numbers
+    from diptych.data.tables.arrow_arrays import numbers
 
     return numbers(values, pa.float64())
 

@@ -6,7 +6,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from diptych.collect.output import table_arrays as arrays
+from diptych.data.tables import arrow_arrays as arrays
 
 NAMED = [{"a": 0.25, "ö": -1.0}, {}, {"b": 0.0}]
 
