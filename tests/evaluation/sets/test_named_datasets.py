@@ -253,7 +253,10 @@ def test_evaluate_as_a_user_calls_it(tiny_model: Path, tmp_path: Path) -> None:
     server.repositories = {CIFAR10: cifar10(tmp_path), IMAGENET_A: imagenet_a(tmp_path)}
     suite = tmp_path / "suite.toml"
     suite.write_text(
-        "".join(f'[[dataset]]\nname = "{name}"\nsource = "{name}"\ntasks = ["zero-shot"]\n' for name in ("cifar10", "imagenet-a"))
+        "".join(
+            f'[[dataset]]\nname = "{name}"\nsource = "{name}"\ntasks = ["zero-shot"]\n'
+            for name in ("cifar10", "imagenet-a")
+        )
     )
     root = {"PYTHONPATH": str(Path(__file__).parents[3]), "NO_PROXY": "127.0.0.1"}
     environment = os.environ | root | {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home")}
