@@ -51,7 +51,7 @@ class GenerateConfig:
     ema: float = 0.999
     prediction: Prediction = "v_prediction"
     noise_steps: int = 1000
-    snr_floor: float = 0.15
+    snr_floor: float = 0.1
     snr_limit: float = 5.0
     drop_caption: float = 0.1
     seed: int = 0

@@ -88,6 +88,10 @@ def loss(
 
 
 def times(count: int, noise_steps: int, generator: torch.Generator) -> Int[Tensor, " n"]:
-    """`count` noise levels, one of each of as many equal parts of the schedule: their mean varies less."""
+    """`count` noise levels, one of each of as many equal parts of what is drawn from: their mean varies less.
+
+    With u uniform in 0..1, 1 - (1 - u)^2 of the schedule: the strong noise where the words alone decide comes often. In
+    3,400 steps of uniform levels a small generator had learnt shapes and colours and nothing of the ground's words.
+    """
     parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (parts * noise_steps).long().clamp(max=noise_steps - 1)
+    return ((1 - (1 - parts) ** 2) * noise_steps).long().clamp(max=noise_steps - 1)
