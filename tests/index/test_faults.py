@@ -117,7 +117,7 @@ def change_half(folder: Path, dice: random.Random, first_seed: int) -> None:
 
 
 @POSIX
-def test_thirty_kills_at_random_moments(children: Children, tmp_path: Path) -> None:
+def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> None:
     """After each kill the catalog is valid, every vector belongs to its file, and no commit is lost; the last run
     completes. Some runs use reader processes."""
     dice, folder, model = random.Random(7), tmp_path / "pictures", PixelModel()
@@ -131,8 +131,8 @@ def test_thirty_kills_at_random_moments(children: Children, tmp_path: Path) -> N
     for seed in range(PICTURES):
         draw(folder / f"{seed}.png", seed)
     now, before, killed, generation, pace_s = learn(), set[tuple[str, bytes]](), 0, 1, 0.0
-    while killed < 30:
-        pid, last_s = children.start(folder, "processes" if killed % 5 == 4 else "plain"), time.monotonic()
+    while killed < 50:
+        pid, last_s = children.start(folder, "processes" if killed % 10 == 9 else "plain"), time.monotonic()
         for _ in range(dice.randrange(8)):  # batches; then at any moment of the next, however long one takes
             said, pace_s, last_s = children.line(), time.monotonic() - last_s, time.monotonic()
             if said.startswith("ended"):

@@ -180,8 +180,8 @@ def test_json_of_a_result_is_plain(crawled: tuple[Web, CrawlResult, Path]) -> No
 
 
 @pytest.mark.slow
-def test_ten_kills_repeat_no_finished_page(tmp_path: Path) -> None:
-    """The process that crawls is killed in the middle, ten times, and another goes on."""
+def test_twenty_kills_repeat_no_finished_page(tmp_path: Path) -> None:
+    """The process that crawls is killed in the middle, twenty times, and another goes on."""
     command = [sys.executable, str(Path(__file__).with_name("forking_crawls.py"))]
     with (
         little_web({"gallery": web_of.small_gallery}) as web,
@@ -194,7 +194,7 @@ def test_ten_kills_repeat_no_finished_page(tmp_path: Path) -> None:
         start = [web.url("gallery")]
         order = json.dumps(order_of(start, tmp_path, contact=CONTACT, limits=CrawlLimits(delay_s=DELAY_S))).encode()
         repeated, before = list[str](), 0
-        for _ in range(10):
+        for _ in range(20):
             known = finished(tmp_path) if before else set()
             forks.stdin.write(order + b"\n")
             forks.stdin.flush()
